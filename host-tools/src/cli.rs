@@ -1,0 +1,68 @@
+//! The command line as a whole.
+
+use crate::commands::{
+    bench, calibrate, chat, eval, hash, inspect, layout, plan, random, run, tokenize, trace,
+};
+use crate::error::Error;
+use crate::quantize;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 2 wrong usage, 3 bad input file, 4 does not fit, 1 anything else.
+`ouro COMMAND --help` shows examples of each command.";
+
+/// Runs, converts and looks inside looped language models.
+#[derive(Debug, Parser)]
+#[command(name = "ouro", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(Box<run::Args>),
+    Chat(Box<chat::Args>),
+    Eval(Box<eval::Args>),
+    Calibrate(calibrate::Args),
+    Quantize(quantize::Args),
+    Layout(layout::Args),
+    Inspect(inspect::Args),
+    Trace(trace::Args),
+    Random(random::Args),
+    Plan(Box<plan::Args>),
+    Bench(bench::Args),
+    Hash(hash::Args),
+    Tokenize(tokenize::Args),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Clap itself ends with 2 on wrong usage, and with 0 after --help.
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
+        Command::Quantize(args) => quantize::run(args),
+        Command::Layout(args) => layout::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Trace(args) => trace::run(args),
+        Command::Random(args) => random::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Hash(args) => hash::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::OutputClosed) => ExitCode::from(error.exit_code()),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

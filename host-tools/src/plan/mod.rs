@@ -1,0 +1,255 @@
+//! What a model needs and how fast it would be, before anything is bought, downloaded or waited for.
+//!
+//! Memory and bytes are those of a run, as the same code counts them ([`Demand`], the tiles of
+//! [`Model`]). Time is a model of a machine with three or four rates. Of one token, or of a prompt,
+//!
+//! ```text
+//! fetching  = bytes that come from flash / flash rate
+//! matrices  = max(bytes of weights / memory rate, products / product rate)
+//! attention = bytes of K and V that are read / rate of reading K and V
+//! time      = max(fetching, matrices + attention)     from a file: a tile is read while one computes
+//!           = fetching + products + attention         from mapped flash: the core waits for each line
+//!           = matrices + attention                    in memory
+//! ```
+//!
+//! Weights that were fetched are read once more from memory by whoever computes. The worst case of a
+//! token is the full depth at the end of the context with nothing overlapping.
+
+mod advice;
+mod boards;
+mod measure;
+mod outline;
+mod report;
+
+pub use boards::{BOARDS, Board};
+pub(crate) use measure::{measure, measure_disk};
+pub use outline::Outline;
+pub use report::Report;
+
+use crate::error::Error;
+use crate::ram::{Demand, Division, PinChoice, Place};
+use ouro_runtime::depth::Needs;
+use ouro_runtime::kv::KvType;
+use ouro_runtime::model::Model;
+use ouro_runtime::session::{Cost, Settings, Work};
+use serde::Serialize;
+
+/// How fast a machine is, per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Machine {
+    /// Bytes read from flash or disk; needed where weights are there.
+    pub flash: Option<f64>,
+    /// Bytes of weights read from memory.
+    pub memory: f64,
+    /// Bytes of K and V read from memory and computed with.
+    pub kv: f64,
+    /// Products of weights and activations.
+    pub macs: f64,
+}
+
+/// What is asked for, the model and its session apart.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Where weights are.
+    pub place: Place,
+    /// All the memory that there is.
+    pub ram: Option<usize>,
+    /// The block buffer, if not the usual one.
+    pub buffer: Option<usize>,
+    /// What stays in memory.
+    pub pin: PinChoice,
+    /// The machine, if speed is asked for.
+    pub machine: Option<Machine>,
+    /// What the exit policy wants to see.
+    pub needs: Needs,
+    /// The mean depth of a token, if it is known.
+    pub mean_depth: Option<f64>,
+}
+
+/// A model in the memory that there is.
+#[derive(Clone, Debug)]
+pub struct Plan<'d> {
+    demand: Demand<'d>,
+    ask: Ask,
+    division: Division,
+    /// Bytes fetched for one pass through the stack, for the head, and for an embedding at most.
+    fetched: (u64, u64, u64),
+}
+
+/// What takes the longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bound {
+    /// Reading from flash or disk.
+    Flash,
+    /// Reading weights from memory.
+    Memory,
+    /// Multiplying.
+    Products,
+    /// Reading K and V.
+    Kv,
+}
+
+impl Bound {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flash => "flash",
+            Self::Memory => "memory",
+            Self::Products => "products",
+            Self::Kv => "K and V",
+        }
+    }
+}
+
+/// Seconds of some work, by what they go into.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    place: Place,
+    fetching: f64,
+    weights: f64,
+    products: f64,
+    attention: f64,
+}
+
+impl Time {
+    fn computing(&self) -> f64 {
+        let weights = if self.place == Place::Flash { 0.0 } else { self.weights };
+        weights.max(self.products) + self.attention
+    }
+
+    fn seconds(&self) -> f64 {
+        match self.place {
+            Place::File => self.fetching.max(self.computing()),
+            Place::Memory | Place::Flash => self.worst(),
+        }
+    }
+
+    /// Nothing overlaps.
+    fn worst(&self) -> f64 {
+        self.fetching + self.computing()
+    }
+
+    fn bound(&self) -> Bound {
+        let Self { place, fetching, weights, products, attention } = *self;
+        let fetches = if place == Place::File { fetching >= self.computing() } else { fetching >= products };
+        match place {
+            Place::File | Place::Flash if fetches && fetching >= attention => Bound::Flash,
+            _ if attention > products && (place == Place::Flash || attention > weights) => Bound::Kv,
+            Place::File | Place::Memory if weights > products => Bound::Memory,
+            _ => Bound::Products,
+        }
+    }
+}
+
+impl<'d> Plan<'d> {
+    /// Divides memory as a run would.
+    ///
+    /// # Errors
+    /// Those of the run: [`Error::DoesNotFit`] with the least that would do, [`Error::Usage`].
+    pub fn new(demand: Demand<'d>, ask: Ask) -> Result<Self, Error> {
+        let division = demand.divide(ask.place, ask.ram, ask.buffer, &ask.pin)?;
+        let (stack, head) = division.fetched(ask.place, demand.model);
+        let embedding = division.embedding(ask.place, demand.model);
+        Ok(Self { demand, ask, division, fetched: (stack, head, embedding) })
+    }
+
+    /// Bytes fetched for a generated token of this depth, at most.
+    fn token_bytes(&self, depth: usize) -> u64 {
+        let (stack, head, embedding) = self.fetched;
+        let heads = self.cost(depth, Work { generated: 1, ..Work::default() }).heads;
+        depth as u64 * stack + heads * head + embedding
+    }
+
+    fn cost(&self, depth: usize, work: Work) -> Cost {
+        let Settings { min_loops, .. } = self.demand.settings;
+        let settings = Settings { max_loops: depth, min_loops: min_loops.min(depth), ..self.demand.settings };
+        Cost::worst_case(self.demand.model, &settings, work, self.ask.needs)
+    }
+
+    /// A generated token of this depth after `older` positions.
+    fn decode(&self, machine: &Machine, depth: usize, older: usize) -> Time {
+        let cost = self.cost(depth, Work { generated: 1, older, ..Work::default() });
+        self.time(machine, cost, self.token_bytes(depth), depth * (older + 1))
+    }
+
+    /// A prompt, from an empty cache.
+    fn prefill(&self, machine: &Machine, prompt: usize) -> Time {
+        let depth = self.demand.settings.max_loops;
+        let cost = self.cost(depth, Work { prompt, ..Work::default() });
+        let (stack, head, embedding) = self.fetched;
+        let fetched = depth as u64 * stack + cost.heads * head + prompt as u64 * embedding;
+        self.time(machine, cost, fetched, depth * (prompt * (prompt + 1) / 2))
+    }
+
+    /// `reads` are positions whose K and V are read in each layer.
+    fn time(&self, machine: &Machine, cost: Cost, fetched: u64, reads: usize) -> Time {
+        let config = self.demand.model.config();
+        let reads = (reads * config.layers) as f64;
+        let products = cost.macs as f64 - reads * 2.0 * config.q_width() as f64;
+        Time {
+            place: self.ask.place,
+            fetching: machine.flash.map_or(0.0, |flash| fetched as f64 / flash),
+            weights: cost.bytes as f64 / machine.memory,
+            products: products / machine.macs,
+            attention: reads * kv_bytes(self.demand.model, &self.demand.settings) as f64 / machine.kv,
+        }
+    }
+
+    /// The position of a token in the middle of an answer: half-way from the prompt to the context's end.
+    fn middle(&self) -> usize {
+        let Settings { context, rows, .. } = self.demand.settings;
+        rows + (context - rows) / 2
+    }
+
+    /// Seconds of a token in the middle of an answer, of a mean depth that need not be whole.
+    fn mean_seconds(&self, machine: &Machine, depth: f64) -> f64 {
+        let whole = depth.floor();
+        let at = |depth: f64| self.decode(machine, (depth as usize).max(1), self.middle()).seconds();
+        let (below, above) = (at(whole), at(depth.ceil()));
+        below + (above - below) * (depth - whole)
+    }
+
+    /// The depth that speed is compared at: the mean where it is known, else the largest.
+    fn usual_depth(&self) -> f64 {
+        let most = self.demand.settings.max_loops as f64;
+        self.ask.mean_depth.map_or(most, |mean| mean.clamp(1.0, most))
+    }
+
+    /// Tokens per second in the middle of an answer at the usual depth.
+    fn speed(&self, machine: &Machine) -> f64 {
+        1.0 / self.mean_seconds(machine, self.usual_depth())
+    }
+}
+
+/// Bytes of K and V of a position in one layer, scales included.
+fn kv_bytes(model: &Model<'_>, settings: &Settings) -> usize {
+    let config = model.config();
+    let scale = match settings.kv.element {
+        KvType::Int8 | KvType::Int4 => size_of::<f32>(),
+        KvType::F32 | KvType::F16 => 0,
+    };
+    2 * config.kv_heads * (config.head_dim * settings.kv.element.bits() as usize / 8 + scale)
+}
+
+/// The longest context that fits beside everything else, at most what the model was trained with.
+fn longest_context(demand: &Demand<'_>, ask: &Ask) -> Option<usize> {
+    ask.ram?;
+    let fits = |context: usize| {
+        let demand = with_context(demand, context);
+        demand.divide(ask.place, ask.ram, ask.buffer, &PinChoice::None).is_ok()
+    };
+    let (mut fit, mut too_many) = (0, demand.model.config().context + 1);
+    while fit + 1 < too_many {
+        let middle = fit + (too_many - fit) / 2;
+        if fits(middle) { fit = middle } else { too_many = middle }
+    }
+    Some(fit)
+}
+
+/// The same with another context; a prompt is not longer than that.
+fn with_context<'d>(demand: &Demand<'d>, context: usize) -> Demand<'d> {
+    let mut settings = Settings { context, ..demand.settings };
+    settings.rows = settings.rows.min(context);
+    settings.kv.window = settings.kv.window.min(context);
+    Demand { settings, ..*demand }
+}

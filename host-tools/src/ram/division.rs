@@ -1,0 +1,345 @@
+//! The account of memory, to the byte: the one that `ouro run` goes by and `ouro plan` shows.
+
+use super::pins::Tiles;
+use super::{PinChoice, block_buffer};
+use crate::error::Error;
+use crate::open::{Opened, session_error};
+use crate::report::human_bytes;
+use crate::store::{Buffer, FileStore, HostStore};
+use ouro_runtime::model::Model;
+use ouro_runtime::session::{Session, Settings};
+use ouro_runtime::store::{Span, Store};
+use serde::Serialize;
+
+/// Where weights are while a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// All in memory.
+    Memory,
+    /// In a file: those that are pinned stay in memory, the others pass through the block buffer.
+    File,
+    /// In flash that is mapped into memory, as firmware has it: nothing is copied.
+    Flash,
+}
+
+/// What a model needs, however much memory there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'d> {
+    /// The model.
+    pub model: &'d Model<'d>,
+    /// Context, prompt, depth and cache.
+    pub settings: Settings,
+    /// Bytes of its directory, norms and tokenizer.
+    pub tables: usize,
+    /// Bytes of the program itself.
+    pub program: usize,
+    /// Length of the file.
+    pub file: u64,
+    /// Length of its header.
+    pub header: u64,
+    /// Whether tiles are compared with checksums, which needs more room at their ends.
+    pub has_sums: bool,
+}
+
+/// Bytes of memory by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Parts {
+    /// The program itself: code, libraries, stacks of threads.
+    pub program: usize,
+    /// Directory, norms and tokenizer of the model.
+    pub tables: usize,
+    /// The KV cache.
+    pub kv: usize,
+    /// The rest of the session: activations and logits.
+    pub activations: usize,
+    /// The block buffer, and the one for small reads.
+    pub block_buffer: usize,
+    /// What the system takes for the process: page tables, and the file's header in the page cache.
+    pub reserve: usize,
+    /// Weights that stay in memory.
+    pub weights: usize,
+}
+
+impl Parts {
+    /// All of them, with their names.
+    #[must_use]
+    pub fn list(&self) -> [(&'static str, usize); 7] {
+        let Self { program, tables, kv, activations, block_buffer, reserve, weights } = *self;
+        [
+            ("program", program),
+            ("model's tables", tables),
+            ("K and V", kv),
+            ("activations", activations),
+            ("block buffer", block_buffer),
+            ("reserve", reserve),
+            ("weights", weights),
+        ]
+    }
+
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.list().into_iter().fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
+    }
+}
+
+/// How memory is divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// Bytes of each part.
+    pub parts: Parts,
+    /// The largest tile.
+    pub max_tile: usize,
+    /// Tiles that stay in memory, in order of offset.
+    pub pins: Vec<Span>,
+}
+
+/// Memory that comes in pages is named in pages.
+const PAGE: usize = 4096;
+
+/// The program itself at most, as long as it does nothing unusual: measured on x86-64, with a chat
+/// template and two threads, 9.1 MiB of which 2 MiB are [`GROWTH`]. A fixed figure, so that the same
+/// memory is always divided in the same way.
+const PROGRAM: usize = 10 << 20;
+/// What the program still touches after memory was divided.
+const GROWTH: usize = 2 << 20;
+
+impl<'d> Demand<'d> {
+    /// Of a model that was opened through this store.
+    #[must_use]
+    pub fn of(store: &HostStore, opened: &'d Opened<'d>, settings: &Settings) -> Self {
+        let buffer = if store.max_tile() == usize::MAX { 0 } else { store.buffer_bytes() };
+        let known = opened.arena_bytes.saturating_add(buffer);
+        Self {
+            model: &opened.model,
+            settings: *settings,
+            tables: opened.arena_bytes,
+            program: Self::program(store.max_tile() != usize::MAX, known),
+            file: store.len(),
+            header: opened.gguf.data_offset(),
+            has_sums: store.has_sums(),
+        }
+    }
+
+    /// The program: its usual size, or what it has already beside `known` bytes, if that is more. Where
+    /// all weights are in memory, what the process has says little.
+    fn program(streams: bool, known: usize) -> usize {
+        let found = super::resident().filter(|_| streams).map_or(0, |bytes| bytes.saturating_sub(known));
+        PROGRAM.max(found.saturating_add(GROWTH))
+    }
+
+    /// The usual size of the program.
+    #[must_use]
+    pub fn usual_program() -> usize {
+        PROGRAM
+    }
+
+    /// Divides memory: first what is needed, then, in what is left of `ram`, weights that stay.
+    ///
+    /// # Errors
+    /// [`Error::DoesNotFit`] with the least that would do; [`Error::Usage`] for pins or settings that
+    /// make no sense.
+    pub fn divide(
+        &self,
+        place: Place,
+        ram: Option<usize>,
+        buffer: Option<usize>,
+        pin: &PinChoice,
+    ) -> Result<Division, Error> {
+        let (mut parts, max_tile) = self.needed(place, ram, buffer)?;
+        let room = match ram {
+            Some(ram) => Some(self.room((place, ram), (buffer, pin), &parts)?),
+            None => None,
+        };
+        let pins = match place {
+            Place::File => match pin.tiles(self.model, &Tiles::of(self.model, max_tile), room) {
+                Err(Error::DoesNotFit(why)) => {
+                    let least = self.least(place, buffer, pin)? / 1024;
+                    return Err(Error::DoesNotFit(format!("{why}; that takes {least}K at least")));
+                }
+                tiles => tiles?,
+            },
+            Place::Memory | Place::Flash => Vec::new(),
+        };
+        if place == Place::File {
+            parts.weights = pins.iter().map(|pin| pin.len).sum();
+        }
+        Ok(Division { parts, max_tile, pins })
+    }
+
+    /// What there must be before the first weight is pinned, and the largest tile.
+    fn needed(
+        &self,
+        place: Place,
+        ram: Option<usize>,
+        asked: Option<usize>,
+    ) -> Result<(Parts, usize), Error> {
+        let session = Session::arena_bytes(self.model, &self.settings).map_err(session_error)?;
+        let kv = Session::kv_bytes(self.model, &self.settings).map_err(session_error)?;
+        let buffer = match place {
+            Place::File => HostStore::buffer(self.file, block_buffer(asked, ram) / 2, self.has_sums),
+            Place::Memory | Place::Flash => Buffer { max_tile: usize::MAX, bytes: 0 },
+        };
+        let weights =
+            if place == Place::Memory { usize::try_from(self.file).unwrap_or(usize::MAX) } else { 0 };
+        let parts = Parts {
+            program: self.program,
+            tables: self.tables,
+            kv,
+            activations: session.saturating_sub(kv),
+            block_buffer: buffer.bytes,
+            reserve: if place == Place::Flash { 0 } else { self.reserve(ram) },
+            weights,
+        };
+        Ok((parts, buffer.max_tile))
+    }
+
+    /// What a run still takes besides: page tables, lists of the sampler, and the file's header in the
+    /// page cache.
+    fn reserve(&self, ram: Option<usize>) -> usize {
+        let lists = self.model.config().vocab.saturating_mul(size_of::<u32>() * 2);
+        let header = usize::try_from(self.header).unwrap_or(usize::MAX);
+        (ram.unwrap_or_default() / 256).saturating_add(lists).saturating_add(header)
+    }
+
+    /// Bytes left for pins.
+    fn room(
+        &self,
+        (place, ram): (Place, usize),
+        (buffer, pin): (Option<usize>, &PinChoice),
+        parts: &Parts,
+    ) -> Result<usize, Error> {
+        if let Some(room) = ram.checked_sub(parts.total()) {
+            return Ok(room);
+        }
+        let least = self.least(place, buffer, pin)? / 1024;
+        let parts = parts.list().into_iter().filter(|(_, bytes)| *bytes > 0);
+        let parts: Vec<_> =
+            parts.map(|(name, bytes)| format!("{name} {}", human_bytes(bytes as u64))).collect();
+        let buffer = if place == Place::File { " or a smaller --block-buffer" } else { "" };
+        Err(Error::DoesNotFit(format!(
+            "--ram {} is too little for this model and the session asked for: {least}K at least ({}); lower --ctx or --kv-window, \
+             or choose a smaller --kv-type, --kv last, a shorter prompt{buffer}",
+            human_bytes(ram as u64),
+            parts.join(", ")
+        )))
+    }
+
+    /// The least memory that would do, in whole pages, with the weights that are pinned by name.
+    ///
+    /// What is needed grows with the memory, as the block buffer and the reserve are parts of it, but
+    /// more slowly: from nothing at all upwards, the first memory that is enough for what it asks for
+    /// is the least.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings or pins that make no sense.
+    pub fn least(&self, place: Place, buffer: Option<usize>, pin: &PinChoice) -> Result<usize, Error> {
+        let mut ram = 0;
+        loop {
+            let (parts, max_tile) = self.needed(place, Some(ram), buffer)?;
+            let named = match (place, pin) {
+                (Place::File, PinChoice::Parts { .. }) => {
+                    pin.tiles(self.model, &Tiles::of(self.model, max_tile), None)?
+                }
+                _ => Vec::new(),
+            };
+            let total = named.iter().fold(parts.total(), |sum, pin| sum.saturating_add(pin.len));
+            let needed = total.checked_next_multiple_of(PAGE).unwrap_or(usize::MAX);
+            if needed <= ram {
+                return Ok(ram);
+            }
+            ram = needed;
+        }
+    }
+}
+
+impl Division {
+    /// Bytes that one pass through the stack fetches, and the output head: at most, for where no more
+    /// than two tiles are not pinned, they stay in the halves of the block buffer.
+    #[must_use]
+    pub fn fetched(&self, place: Place, model: &Model<'_>) -> (u64, u64) {
+        let bytes = |tiles: ouro_runtime::model::Tiles<'_>| match place {
+            Place::Memory => 0,
+            Place::Flash => tiles.map(|tile| tile.span.len as u64).sum(),
+            Place::File => self.fetched_from_file(tiles.map(|tile| tile.span)),
+        };
+        (bytes(model.stack_tiles(self.max_tile)), bytes(model.head_tiles(self.max_tile)))
+    }
+
+    /// Whole pages are read: a small tile may have come with the one before it, and still be in a half of
+    /// the block buffer.
+    fn fetched_from_file(&self, tiles: impl Iterator<Item = Span>) -> u64 {
+        let is_pinned = |tile: &Span| self.pins.binary_search_by_key(&tile.offset, |pin| pin.offset).is_ok();
+        let mut halves = [Span::EMPTY; 2];
+        let mut bytes = 0;
+        for tile in tiles.filter(|tile| !is_pinned(tile)) {
+            if !halves.iter().any(|half| half.contains(tile)) {
+                halves = [halves[1], FileStore::fetched(tile)];
+                bytes += halves[1].len as u64;
+            }
+        }
+        bytes
+    }
+
+    /// Bytes that the embedding of a token fetches at most.
+    #[must_use]
+    pub fn embedding(&self, place: Place, model: &Model<'_>) -> u64 {
+        let row = model.embedding_row(0).len as u64;
+        let page = PAGE as u64;
+        match place {
+            Place::Memory => 0,
+            Place::Flash => row,
+            // A row may begin anywhere in a page.
+            Place::File => (row + page - 1).div_ceil(page) * page,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::Memories;
+    use crate::store::{BUILT_IN, StoreKind};
+    use std::path::Path;
+
+    /// The memory that a refusal names is accepted, and one page less is not, also where the block
+    /// buffer and the reserve grow with it.
+    #[test]
+    fn the_least_is_enough_and_nothing_less_is() {
+        let path = Path::new(BUILT_IN);
+        let mut store = HostStore::open(path, StoreKind::Memory, 0).unwrap();
+        let mut memories = Memories::default();
+        let opened = Opened::open(path, &mut store, &mut memories).unwrap();
+        let settings = Settings::new(&opened.model, 512, 64);
+        let usual = Demand::of(&store, &opened, &settings);
+        for (file, program) in
+            [(600 << 10, 0), (900 << 20, 0), (900 << 20, 10 << 20), (900 << 20, 3_999_999_999)]
+        {
+            for has_sums in [false, true] {
+                for buffer in [None, Some(100 << 10), Some(32 << 20)] {
+                    let named: PinChoice = "blk.1,output".parse().unwrap();
+                    for (place, pin) in [
+                        (Place::File, named),
+                        (Place::File, PinChoice::None),
+                        (Place::File, PinChoice::Auto),
+                        (Place::Flash, PinChoice::Auto),
+                    ] {
+                        let demand = Demand { file, program, has_sums, ..usual };
+                        let least = demand.least(place, buffer, &pin).unwrap();
+                        let divided = demand.divide(place, Some(least), buffer, &pin).unwrap();
+                        assert!(
+                            divided.parts.total() <= least
+                                && least < divided.parts.total() + PAGE + (600 << 10)
+                        );
+                        let refused = demand.divide(place, Some(least - PAGE), buffer, &pin).unwrap_err();
+                        assert!(
+                            refused.to_string().contains(&format!("{}K at least", least / 1024)),
+                            "{refused}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

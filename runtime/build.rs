@@ -1,0 +1,24 @@
+//! Which of the instruction sets of small cores an image is built for. Stable Rust tells a program
+//! nothing about the features of an Arm target, so its name has to do; of other cores only the
+//! firmware's author knows, and says it by cargo features.
+
+use std::env;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-check-cfg=cfg(ouro_dsp, ouro_helium, ouro_rvv, fuzzing)");
+    let target = env::var("TARGET").unwrap_or_default();
+    let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
+    let v8m = target.starts_with("thumbv8m.main");
+    let dsp = target.starts_with("thumbv7em") || v8m && feature("DSP");
+    let hard_float = target.ends_with("eabihf");
+    for (cfg, set) in [
+        ("ouro_dsp", dsp && hard_float),
+        ("ouro_helium", v8m && feature("HELIUM")),
+        ("ouro_rvv", target.starts_with("riscv") && feature("RVV")),
+    ] {
+        if set {
+            println!("cargo:rustc-cfg={cfg}");
+        }
+    }
+}

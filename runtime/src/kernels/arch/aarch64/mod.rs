@@ -1,0 +1,85 @@
+//! aarch64: NEON, which all of them have but for soft-float targets, with dot products (from
+//! Cortex-A55 and A75 on) and matrix products (i8mm, from Cortex-A510 and A710 on).
+//!
+//! Programs can't read the CPU's feature registers themselves; the operating system knows. So with
+//! the feature `std` it is asked, and without it the target's features are what there is: build
+//! with `-C target-cpu=...` or `-C target-feature=+dotprod,+i8mm`.
+
+// Arrays of fixed lengths, indexed by counters up to constants.
+#![allow(unsafe_code, clippy::indexing_slicing, clippy::needless_range_loop)]
+
+mod dotprod;
+mod i8mm;
+mod neon;
+
+use crate::kernels::job::Job;
+use core::ops::Range;
+
+/// An instruction set that this CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(crate) struct Isa(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum Set {
+    Neon,
+    Dotprod,
+    I8mm,
+}
+
+#[cfg(feature = "std")]
+use std::arch::is_aarch64_feature_detected as has;
+
+#[cfg(not(feature = "std"))]
+macro_rules! has {
+    ($feature:tt) => {
+        cfg!(target_feature = $feature)
+    };
+}
+
+impl Isa {
+    /// Those of this CPU, the fastest last.
+    pub(crate) fn available() -> impl DoubleEndedIterator<Item = Self> {
+        let (dotprod, i8mm) = (has!("dotprod"), has!("i8mm"));
+        [(Set::Neon, true), (Set::Dotprod, dotprod), (Set::I8mm, dotprod && i8mm)]
+            .into_iter()
+            .filter_map(|(set, has)| has.then_some(Self(set)))
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self.0 {
+            Set::Neon => "neon",
+            Set::Dotprod => "dotprod",
+            Set::I8mm => "i8mm",
+        }
+    }
+
+    /// Computes some rows of a job.
+    ///
+    /// # Safety
+    /// Nobody else computes these rows.
+    pub(crate) unsafe fn matmul(self, job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: a value of this type is made only where the CPU has the instructions; the rest
+        // as the caller says.
+        unsafe {
+            match self.0 {
+                Set::Neon => neon::matmul(job, rows),
+                Set::Dotprod => dotprod::matmul(job, rows),
+                Set::I8mm => i8mm::matmul(job, rows),
+            }
+        }
+    }
+
+    /// Products for the sake of their number.
+    pub(crate) fn peak(self, rounds: usize) -> u64 {
+        // SAFETY: a value of this type is made only where the CPU has the instructions.
+        unsafe {
+            match self.0 {
+                Set::Neon => neon::peak(rounds),
+                Set::Dotprod => dotprod::peak(rounds),
+                Set::I8mm => i8mm::peak(rounds),
+            }
+        }
+    }
+}

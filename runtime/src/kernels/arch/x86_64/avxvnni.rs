@@ -1,0 +1,60 @@
+//! AVX-VNNI: eight rows side by side, four products and their sum in one instruction.
+
+use super::avx2::{Ymm, levels};
+use crate::kernels::generic::{self, Dot, Vector};
+use crate::kernels::job::Job;
+use core::arch::x86_64::*;
+use core::ops::Range;
+
+/// Computes some rows of a job.
+///
+/// # Safety
+/// Nobody else computes these rows.
+#[target_feature(enable = "avx2,f16c,avxvnni")]
+pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
+    // SAFETY: the instructions are enabled; the rest as the caller says.
+    unsafe { generic::matmul::<Ymm, Quads>(job, rows) }
+}
+
+/// See [`generic::peak`].
+///
+/// # Safety
+/// The CPU has the instructions.
+#[target_feature(enable = "avx2,f16c,avxvnni")]
+pub(super) unsafe fn peak(rounds: usize) -> u64 {
+    // SAFETY: the instructions are enabled.
+    unsafe { generic::peak::<Ymm, Quads>(rounds) }
+}
+
+/// Sums of four products, exact (`vpdpbusd`).
+struct Quads;
+
+impl Dot<Ymm> for Quads {
+    #[inline(always)]
+    unsafe fn unsigned<const N: usize, const MAX: i32>(weights: &[Ymm; N], x: *const i8) -> Ymm {
+        // SAFETY: the caller vouches for 4 * N levels and for the instructions.
+        unsafe {
+            // Two sums, as each instruction waits for the one before.
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for i in 0..N {
+                sums[i % 2] = _mm256_dpbusd_avx_epi32(sums[i % 2], weights[i].0, levels(x, i));
+            }
+            Ymm(_mm256_add_epi32(sums[0], sums[1]))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed<const N: usize>(weights: &[Ymm; N], x: *const i8, sums: Ymm) -> Ymm {
+        // SAFETY: the caller vouches for 4 * N levels and for the instructions.
+        unsafe {
+            // w + 128 is unsigned, and 128 times the sum of the levels too much.
+            let sign = _mm256_set1_epi8(i8::MIN);
+            let mut products = [sums.pairs(-128, -128).0, _mm256_setzero_si256()];
+            for i in 0..N {
+                let weight = _mm256_xor_si256(weights[i].0, sign);
+                products[i % 2] = _mm256_dpbusd_avx_epi32(products[i % 2], weight, levels(x, i));
+            }
+            Ymm(_mm256_add_epi32(products[0], products[1]))
+        }
+    }
+}

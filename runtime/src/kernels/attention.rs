@@ -1,0 +1,432 @@
+//! Causal attention over the cache: `README.md`, "Attention".
+//!
+//! A *query* is one query head of one position in flight. Those that share a KV head are taken
+//! [`TILE`] at a time: each vector of K and V is read once for all of them. Positions come in
+//! blocks of [`BLOCK`], with a running softmax, so that nothing grows with the context.
+
+// Arrays of fixed lengths, indexed by counters up to constants, or modulo their length, which no
+// index reaches: so the compiler sees it too. Threads write different queries.
+#![allow(unsafe_code, clippy::indexing_slicing, clippy::needless_range_loop)]
+
+use super::elements::{Source, UNIT};
+use super::halves::{Halves, LANES, Portable};
+use super::math::exp;
+use super::workers::deal;
+use super::{Backend, Workers};
+use crate::kv::{KvCache, Run, Stored, padded};
+use core::marker::PhantomData;
+use core::ops::Range;
+
+/// Positions that are weighed together. Block `b` is positions `b * BLOCK..`, whatever is in flight.
+const BLOCK: usize = 2 * LANES;
+/// Queries for which K and V are read together.
+const TILE: usize = 8;
+/// Below this many products a piece is not worth handing to another thread: `README.md`, "Threads".
+const SMALLEST_PIECE: usize = 1 << 17;
+
+/// Who attends to what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads<'c> {
+    pub(crate) kv: &'c KvCache<'c>,
+    pub(crate) layer: usize,
+    /// The loop, from 0.
+    pub(crate) t: usize,
+    /// Positions in flight.
+    pub(crate) rows: usize,
+    pub(crate) kv_heads: usize,
+    /// Query heads of a KV head.
+    pub(crate) group: usize,
+    pub(crate) head_dim: usize,
+}
+
+/// Attention of all positions in flight: `q` and `out` are `[N, heads * head_dim]`. Does nothing if
+/// lengths do not agree.
+pub(crate) fn attention(
+    backend: Backend,
+    workers: &dyn Workers,
+    heads: Heads<'_>,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let Heads { kv, rows, kv_heads, group, head_dim, .. } = heads;
+    let width = kv_heads * group * head_dim;
+    if q.len() != rows * width || out.len() != q.len() || width == 0 {
+        return;
+    }
+    let scale = 1.0 / libm::sqrtf(head_dim as f32);
+    let job = Job { heads, scale, q, out: out.as_mut_ptr(), lifetime: PhantomData };
+    let tiles = (rows * group).div_ceil(TILE) * kv_heads;
+    let products = 2 * q.len().saturating_mul(kv.len() + rows.div_ceil(2));
+    let pieces = (products / SMALLEST_PIECE).min(workers.count()).min(tiles).max(1);
+    // Later rows read more positions, so tiles are dealt out in turn.
+    let work = |piece: usize| backend.run(Piece { job: &job, first: piece, step: pieces });
+    deal(workers, pieces, &work);
+}
+
+struct Job<'a> {
+    heads: Heads<'a>,
+    /// Multiplies scores.
+    scale: f32,
+    q: &'a [f32],
+    out: *mut f32,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: threads share everything but `out`, of which each query has a part of its own; no two
+// pieces have the same query.
+unsafe impl Sync for Job<'_> {}
+
+/// Every `step`th tile from `first` on.
+struct Piece<'a> {
+    job: &'a Job<'a>,
+    first: usize,
+    step: usize,
+}
+
+impl Portable for Piece<'_> {
+    #[inline(always)]
+    fn run<H: Halves>(self, halves: H) {
+        let Heads { rows, kv_heads, group, .. } = self.job.heads;
+        let queries = rows * group;
+        let tiles = queries.div_ceil(TILE);
+        let mut tile = self.first;
+        while tile < tiles * kv_heads {
+            let first = quotient(tile, kv_heads) * TILE;
+            // SAFETY: a tile is of one piece, and each piece is computed once.
+            let mut tile_of =
+                unsafe { Tile::new(self.job, remainder(tile, kv_heads), first..queries.min(first + TILE)) };
+            tile_of.run(halves);
+            tile += self.step;
+        }
+    }
+}
+
+/// Some queries of one KV head, and how far they are.
+struct Tile<'a> {
+    job: &'a Job<'a>,
+    kv_head: usize,
+    /// `[rows, group]`, all queries of the KV head being counted.
+    queries: Range<usize>,
+    /// The largest score so far, and the sum of the weights relative to it.
+    max: [f32; TILE],
+    sum: [f32; TILE],
+    /// Scores of a block, then weights.
+    weights: [[f32; BLOCK]; TILE],
+}
+
+impl<'a> Tile<'a> {
+    /// # Safety
+    /// Nobody else computes these queries, which the job has.
+    #[inline(always)]
+    unsafe fn new(job: &'a Job<'a>, kv_head: usize, queries: Range<usize>) -> Self {
+        let (max, sum) = ([f32::NEG_INFINITY; TILE], [0.0; TILE]);
+        Self { job, kv_head, queries, max, sum, weights: [[0.0; BLOCK]; TILE] }
+    }
+
+    #[inline(always)]
+    fn run<H: Halves>(&mut self, halves: H) {
+        let Heads { kv, t, layer, group, .. } = self.job.heads;
+        let (first_row, last_row) =
+            (quotient(self.queries.start, group), quotient(self.queries.end - 1, group));
+        let count = self.queries.len();
+        for i in 0..count {
+            self.out(i).fill(0.0);
+        }
+        let end = kv.len() + last_row + 1;
+        let mut start = 0;
+        while start < end {
+            let block = start..end.min(start + BLOCK);
+            let runs = |row| Runs { kv, at: (layer, t), row, block: block.clone() };
+            let all_see_all = kv.len() + first_row + 1 >= block.end;
+            let together = all_see_all && (first_row == last_row || runs(first_row).eq(runs(last_row)));
+            let mut row = if together { last_row } else { first_row };
+            while row <= last_row {
+                let of_row = (row * group).max(self.queries.start)..((row + 1) * group).min(self.queries.end);
+                let of_row = of_row.start - self.queries.start..of_row.end - self.queries.start;
+                let seen = block.end.min(kv.len() + row + 1);
+                if block.start < seen {
+                    let queries = if together { 0..count } else { of_row };
+                    self.block(halves, queries, Runs { block: block.start..seen, ..runs(row) });
+                }
+                row += 1;
+            }
+            start += BLOCK;
+        }
+        for i in 0..count {
+            let sum = self.sum[i % TILE];
+            for out in self.out(i) {
+                *out /= sum;
+            }
+        }
+    }
+
+    /// A block, which all of these queries read at the same places.
+    #[inline(always)]
+    fn block<H: Halves>(&mut self, halves: H, queries: Range<usize>, runs: Runs<'a>) {
+        for i in queries.clone() {
+            self.weights[i % TILE] = [f32::NEG_INFINITY; BLOCK];
+        }
+        let kv = self.job.heads.kv;
+        let mut at = 0;
+        for run in runs.clone() {
+            let [keys, _] = kv.rows(run, self.kv_head);
+            match keys {
+                keys if H::COMPACT => self.scores(halves, queries.clone(), at, keys),
+                Stored::F32(keys) => self.scores(halves, queries.clone(), at, keys),
+                Stored::F16(keys) => self.scores(halves, queries.clone(), at, keys),
+                Stored::Int8(keys) => self.scores(halves, queries.clone(), at, keys),
+                Stored::Int4(keys) => self.scores(halves, queries.clone(), at, keys),
+            }
+            at += run.count;
+        }
+        for i in queries.clone() {
+            self.weigh(i);
+        }
+        let mut at = 0;
+        for run in runs {
+            let [_, values] = kv.rows(run, self.kv_head);
+            match values {
+                values if H::COMPACT => self.values(halves, queries.clone(), at, values),
+                Stored::F32(values) => self.values(halves, queries.clone(), at, values),
+                Stored::F16(values) => self.values(halves, queries.clone(), at, values),
+                Stored::Int8(values) => self.values(halves, queries.clone(), at, values),
+                Stored::Int4(values) => self.values(halves, queries.clone(), at, values),
+            }
+            at += run.count;
+        }
+    }
+
+    /// Scores of a run, whose first position is number `at` of the block.
+    #[inline(always)]
+    fn scores<S: Source, H: Halves>(&mut self, halves: H, queries: Range<usize>, at: usize, keys: S) {
+        let mut i = queries.start;
+        while i < queries.end {
+            i += match queries.end - i {
+                4.. if !H::COMPACT => self.scores_of::<S, H, 4>(halves, i, at, keys),
+                2.. => self.scores_of::<S, H, 2>(halves, i, at, keys),
+                _ => self.scores_of::<S, H, 1>(halves, i, at, keys),
+            };
+        }
+    }
+
+    /// Scores of `Q` queries from number `i` on. Gives back `Q`.
+    #[inline(always)]
+    fn scores_of<S: Source, H: Halves, const Q: usize>(
+        &mut self,
+        halves: H,
+        i: usize,
+        at: usize,
+        keys: S,
+    ) -> usize {
+        let mut q: [&[f32]; Q] = [&[]; Q];
+        for n in 0..Q {
+            q[n] = self.q(i + n);
+        }
+        let units = self.job.heads.head_dim.div_ceil(UNIT).max(1);
+        for p in 0..keys.positions(units).min(BLOCK - at) {
+            let mut lanes = [[0.0f32; LANES]; Q];
+            for u in 0..units {
+                let wide = [keys.widen(halves, p * units + u, 0), keys.widen(halves, p * units + u, 1)];
+                for n in 0..Q {
+                    let q = unit_of(q[n], u);
+                    for half in 0..2 {
+                        for lane in 0..LANES {
+                            lanes[n][lane] += q[half * LANES + lane] * wide[half][lane];
+                        }
+                    }
+                }
+            }
+            let scale = keys.scale(p).map_or(self.job.scale, |scale| scale * self.job.scale);
+            for n in 0..Q {
+                self.weights[(i + n) % TILE][(at + p) % BLOCK] = pairwise(lanes[n]) * scale;
+            }
+        }
+        Q
+    }
+
+    /// Scores become weights; what was summed up so far is made relative to the new largest score.
+    #[inline(always)]
+    fn weigh(&mut self, i: usize) {
+        let n = i % TILE;
+        let weights = &mut self.weights[n];
+        let max = larger(self.max[n], largest(weights));
+        let shrink = exp(self.max[n] - max);
+        for weight in weights.iter_mut() {
+            *weight = exp(*weight - max);
+        }
+        let mut lanes = [0.0; LANES];
+        for lane in 0..LANES {
+            lanes[lane] = weights[lane] + weights[lane + LANES];
+        }
+        self.sum[n] = self.sum[n] * shrink + pairwise(lanes);
+        self.max[n] = max;
+        if shrink != 1.0 {
+            for out in self.out(i) {
+                *out *= shrink;
+            }
+        }
+    }
+
+    /// Adds the values of a run, whose first position is number `at` of the block.
+    #[inline(always)]
+    fn values<S: Source, H: Halves>(&mut self, halves: H, queries: Range<usize>, at: usize, values: S) {
+        let mut i = queries.start;
+        while i < queries.end {
+            i += match queries.end - i {
+                2.. => self.values_of::<S, H, 2>(halves, i, at, values),
+                _ => self.values_of::<S, H, 1>(halves, i, at, values),
+            };
+        }
+    }
+
+    /// The values for `Q` queries from number `i` on. Gives back `Q`.
+    #[inline(always)]
+    fn values_of<S: Source, H: Halves, const Q: usize>(
+        &mut self,
+        halves: H,
+        i: usize,
+        at: usize,
+        values: S,
+    ) -> usize {
+        let units = self.job.heads.head_dim.div_ceil(UNIT).max(1);
+        let mut weights = [[0.0f32; BLOCK]; Q];
+        for n in 0..Q {
+            for (p, weight) in self.weights[(i + n) % TILE].iter().skip(at).enumerate() {
+                weights[n][p % BLOCK] = values.scale(p).map_or(*weight, |scale| weight * scale);
+            }
+        }
+        for u in 0..units {
+            let mut sums = [[[0.0f32; LANES]; 2]; Q];
+            for n in 0..Q {
+                sums[n] = bytemuck::must_cast(unit_of(self.out(i + n), u));
+            }
+            for p in 0..values.positions(units).min(BLOCK - at) {
+                for half in 0..2 {
+                    let wide = values.widen(halves, p * units + u, half);
+                    for n in 0..Q {
+                        for lane in 0..LANES {
+                            sums[n][half][lane] += weights[n][p % BLOCK] * wide[lane];
+                        }
+                    }
+                }
+            }
+            for n in 0..Q {
+                let sums: [f32; UNIT] = bytemuck::must_cast(sums[n]);
+                for (out, sum) in self.out(i + n).iter_mut().skip(u * UNIT).zip(sums) {
+                    *out = sum;
+                }
+            }
+        }
+        Q
+    }
+
+    /// Where query number `i` of the tile begins in `q` and `out`.
+    #[inline]
+    fn at(&self, i: usize) -> usize {
+        let Heads { kv_heads, group, head_dim, .. } = self.job.heads;
+        let query = self.queries.start + i;
+        let (row, head) = (quotient(query, group), self.kv_head * group + remainder(query, group));
+        (row * kv_heads * group + head) * head_dim
+    }
+
+    #[inline(always)]
+    fn q(&self, i: usize) -> &'a [f32] {
+        let at = self.at(i);
+        self.job.q.get(at..at + self.job.heads.head_dim).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn out(&mut self, i: usize) -> &mut [f32] {
+        debug_assert!(i < self.queries.len());
+        let at = self.at(i);
+        // SAFETY: `out` is as long as `q`, of which every query has `head_dim` values from `at` on;
+        // nobody else computes this tile's queries, as `new` says, and the tile is borrowed.
+        unsafe { core::slice::from_raw_parts_mut(self.job.out.add(at), self.job.heads.head_dim) }
+    }
+}
+
+/// The runs of a block.
+#[derive(Clone)]
+struct Runs<'a> {
+    kv: &'a KvCache<'a>,
+    /// Layer and loop.
+    at: (usize, usize),
+    row: usize,
+    /// Positions yet to come.
+    block: Range<usize>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Run> {
+        if self.block.is_empty() {
+            return None;
+        }
+        let run = self.kv.run(self.at, self.row, self.block.start, self.block.end);
+        self.block.start += run.count;
+        Some(run)
+    }
+}
+
+/// A quotient where the compiler does not see that the divisor is not zero: no panic is left behind.
+#[inline(always)]
+fn quotient(a: usize, b: usize) -> usize {
+    a.checked_div(b).unwrap_or(0)
+}
+
+/// [`quotient`]'s remainder.
+#[inline(always)]
+fn remainder(a: usize, b: usize) -> usize {
+    a.checked_rem(b).unwrap_or(0)
+}
+
+/// Values `32 u..` of a vector, followed by zeros where it ends.
+#[inline(always)]
+fn unit_of(x: &[f32], u: usize) -> [f32; UNIT] {
+    match x.as_chunks::<UNIT>().0.get(u) {
+        Some(unit) => *unit,
+        None => padded(x.get(u * UNIT..).unwrap_or_default()),
+    }
+}
+
+/// The sum of all lanes, halving their number each time.
+#[inline(always)]
+pub(super) fn pairwise(lanes: [f32; LANES]) -> f32 {
+    let mut eight = [0.0; 8];
+    for i in 0..8 {
+        eight[i] = lanes[i] + lanes[i + 8];
+    }
+    let mut four = [0.0; 4];
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+/// The largest, halving the number of candidates each time.
+#[inline(always)]
+fn largest(scores: &[f32; BLOCK]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for i in 0..LANES {
+        lanes[i] = larger(scores[i], scores[i + LANES]);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = larger(lanes[i], lanes[(i + width) % LANES]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The second if they are equal or not ordered.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! What an instruction set has to offer.
+
+/// A register of 32-bit lanes. Each lane belongs to one row of weights, so sums over a row stay
+/// within a lane, in the order of the definition, whatever the register's width.
+///
+/// # Safety
+/// All methods, and those of [`Dot`], may only be called where the instructions that they stand
+/// for exist; those that take a pointer read or write what they say there.
+pub(crate) trait Vector: Copy {
+    /// The same register as f32 lanes.
+    type Float: Copy;
+    /// Rows side by side.
+    const LANES: usize;
+
+    /// 16 bytes of each row, the first row's at `from`, the others' `stride` bytes after one
+    /// another: vector `i` of the result holds bytes `4i..4i + 4` of all rows.
+    unsafe fn load_rows(from: *const u8, stride: usize) -> [Self; 4];
+    /// The same number in all lanes.
+    unsafe fn splat(value: i32) -> Self;
+    unsafe fn and(self, other: Self) -> Self;
+    unsafe fn or(self, other: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    /// The low halves of the products.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `first` times the low 16 bits of each lane plus `second` times the high ones, all signed.
+    unsafe fn pairs(self, first: i16, second: i16) -> Self;
+    /// Zeros come in from the left.
+    unsafe fn shift_right<const BITS: i32>(self) -> Self;
+    /// The sign comes in from the left.
+    unsafe fn shift_right_signed<const BITS: i32>(self) -> Self;
+    unsafe fn shift_left<const BITS: i32>(self) -> Self;
+    /// The lanes as signed integers.
+    unsafe fn to_float(self) -> Self::Float;
+    /// The low 16 bits of each lane as an f16; the others count for nothing.
+    unsafe fn half_to_float(self) -> Self::Float;
+
+    unsafe fn splat_float(value: f32) -> Self::Float;
+    /// Reads [`LANES`](Self::LANES) numbers, at any address.
+    unsafe fn load_floats(from: *const f32) -> Self::Float;
+    /// Writes [`LANES`](Self::LANES) numbers, at any address.
+    unsafe fn store_floats(to: *mut f32, value: Self::Float);
+    unsafe fn add_floats(a: Self::Float, b: Self::Float) -> Self::Float;
+    unsafe fn mul_floats(a: Self::Float, b: Self::Float) -> Self::Float;
+    unsafe fn negate_floats(a: Self::Float) -> Self::Float;
+
+    /// The same address, of which the compiler knows nothing. Otherwise it may keep one address for
+    /// every row and advance them all, which takes more registers than there are.
+    unsafe fn untracked(address: *const u8) -> *const u8;
+    /// Asks for the cache line at `address`, which need not exist.
+    unsafe fn prefetch(address: *const u8);
+}
+
+/// Integer products of four bytes in each lane.
+pub(crate) trait Dot<V: Vector> {
+    /// Whether two positions at a time are cheaper than one after the other.
+    const PAIRS: bool = false;
+
+    /// The exact sums of products of `4 * N` unsigned weights of each row, none larger than
+    /// `MAX`, with the `4 * N` levels at `x`, which lie within -127..=127.
+    unsafe fn unsigned<const N: usize, const MAX: i32>(weights: &[V; N], x: *const i8) -> V;
+    /// The same for any signed weights. Each lane of `sums` has two 16-bit numbers that together
+    /// are the sum of the levels.
+    unsafe fn signed<const N: usize>(weights: &[V; N], x: *const i8, sums: V) -> V;
+
+    /// [`unsigned`](Self::unsigned) for two positions.
+    #[inline(always)]
+    unsafe fn unsigned_pair<const N: usize, const MAX: i32>(weights: &[V; N], x: [*const i8; 2]) -> [V; 2] {
+        // SAFETY: as the caller says.
+        unsafe { [Self::unsigned::<N, MAX>(weights, x[0]), Self::unsigned::<N, MAX>(weights, x[1])] }
+    }
+
+    /// [`signed`](Self::signed) for two positions.
+    #[inline(always)]
+    unsafe fn signed_pair<const N: usize>(weights: &[V; N], x: [*const i8; 2], sums: [V; 2]) -> [V; 2] {
+        // SAFETY: as the caller says.
+        unsafe { [Self::signed(weights, x[0], sums[0]), Self::signed(weights, x[1], sums[1])] }
+    }
+}

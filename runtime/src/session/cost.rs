@@ -1,0 +1,158 @@
+//! What work costs, known before it is done.
+
+use super::Settings;
+use crate::depth::{LOOP, Needs};
+use crate::model::{Config, Model};
+use core::time::Duration;
+
+/// An amount of work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Cost {
+    /// Loops of all positions together.
+    pub loops: u64,
+    /// Times that the output head is computed.
+    pub heads: u64,
+    /// Multiplications with accumulation: of matrices and of attention.
+    pub macs: u64,
+    /// Bytes fetched from the store.
+    pub bytes: u64,
+}
+
+/// Positions to be computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Work {
+    /// Positions in the cache already.
+    pub older: usize,
+    /// Tokens of a prompt, in one feed.
+    pub prompt: usize,
+    /// Tokens after it, fed one by one.
+    pub generated: usize,
+}
+
+/// How fast a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Rates {
+    /// Multiplications with accumulation per second.
+    pub macs_per_second: u64,
+    /// Bytes fetched per second.
+    pub bytes_per_second: u64,
+}
+
+impl Cost {
+    /// The most that this work can cost without a budget, with a policy that needs this: what
+    /// [`Session::worst_case`](super::Session::worst_case) says, before there is a session.
+    #[must_use]
+    pub fn worst_case(model: &Model<'_>, settings: &Settings, work: Work, needs: Needs) -> Self {
+        worst_case(model, settings, work, needs, [None, None])
+    }
+
+    /// The time that this takes where nothing is fetched while something is computed: no store
+    /// takes longer.
+    #[must_use]
+    pub fn time(&self, rates: &Rates) -> Duration {
+        let of = |amount: u64, per_second: u64| {
+            let nanos = (u128::from(amount) * 1_000_000_000).div_ceil(u128::from(per_second.max(1)));
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        of(self.macs, rates.macs_per_second).saturating_add(of(self.bytes, rates.bytes_per_second))
+    }
+}
+
+/// See [`Session::worst_case`](super::Session::worst_case). `left` are the loops, in thousandths, and
+/// the bytes that the generated tokens may take at most.
+pub(super) fn worst_case(
+    model: &Model<'_>,
+    settings: &Settings,
+    Work { older, prompt, generated }: Work,
+    needs: Needs,
+    [loops_left, bytes_left]: [Option<u64>; 2],
+) -> Cost {
+    let after = older.saturating_add(prompt);
+    let last = after.saturating_add(generated).saturating_sub(1).min(settings.context);
+    let config = model.config();
+    let layers = config.layers as u64;
+    let prompt_macs = layer_macs(config, older, prompt).saturating_mul(layers);
+    let token_macs = layer_macs(config, last, 1).saturating_mul(layers);
+
+    let (prompt, generated) = (prompt as u64, generated as u64);
+    let max_loops = settings.max_loops as u64;
+    let unbounded = generated.saturating_mul(max_loops);
+    let loops = loops_left.map_or(unbounded, |left| unbounded.min(left / LOOP));
+    let prompt_passes = if prompt > 0 { max_loops } else { 0 };
+
+    let asked = max_loops.saturating_sub(settings.min_loops as u64).saturating_add(1);
+    let prompt_heads = match (prompt, needs.logits) {
+        (0, _) => 0,
+        (_, true) => asked,
+        (_, false) => 1,
+    };
+    let heads_per_token = if needs.logits { asked } else { 1 };
+    let heads = generated.saturating_mul(heads_per_token);
+    // One head per token at least, and none without a loop.
+    let heads = if needs.logits { heads.min(loops.max(generated)) } else { heads };
+
+    let bytes_of = |passes: u64, heads: u64, positions: u64| {
+        let row = model.embedding_row(0).len as u64;
+        let passes = passes.saturating_mul(loop_bytes(model));
+        passes
+            .saturating_add(heads.saturating_mul(head_bytes(model)))
+            .saturating_add(row.saturating_mul(positions))
+    };
+    let generated_bytes = bytes_of(loops, heads, generated);
+    let generated_bytes = bytes_left.map_or(generated_bytes, |left| generated_bytes.min(left));
+    let all_heads = heads.saturating_add(prompt_heads);
+    Cost {
+        loops: prompt.saturating_mul(max_loops).saturating_add(loops),
+        heads: all_heads,
+        macs: prompt_macs
+            .saturating_mul(max_loops)
+            .saturating_add(token_macs.saturating_mul(loops))
+            .saturating_add(all_heads.saturating_mul(head_macs(config))),
+        bytes: bytes_of(prompt_passes, prompt_heads, prompt).saturating_add(generated_bytes),
+    }
+}
+
+/// One layer of one loop for `rows` positions after `older` ones.
+pub(super) fn layer_macs(config: &Config, older: usize, rows: usize) -> u64 {
+    let (hidden, q_width) = (config.hidden as u64, config.q_width() as u64);
+    let outputs = 2 * q_width + 2 * config.kv_width() as u64 + 3 * config.ffn as u64;
+    let (older, rows) = (older as u64, rows as u64);
+    // Row i reads the older positions and i + 1 of those in flight, for scores and for values.
+    let read = rows.saturating_mul(older).saturating_add(rows.saturating_mul(rows.saturating_add(1)) / 2);
+    let matrices = rows.saturating_mul(hidden.saturating_mul(outputs));
+    matrices.saturating_add(read.saturating_mul(2 * q_width))
+}
+
+/// The output head of one position.
+pub(super) fn head_macs(config: &Config) -> u64 {
+    (config.vocab as u64).saturating_mul(config.hidden as u64)
+}
+
+/// Bytes fetched for one pass through the stack at most: no tiles have more gaps between matrices
+/// in them than the largest.
+pub(super) fn loop_bytes(model: &Model<'_>) -> u64 {
+    model.stack_tiles(usize::MAX).fold(0, |sum, tile| sum.saturating_add(tile.span.len as u64))
+}
+
+/// Bytes fetched for the output head.
+pub(super) fn head_bytes(model: &Model<'_>) -> u64 {
+    model.head_tiles(usize::MAX).fold(0, |sum, tile| sum.saturating_add(tile.span.len as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_at_given_rates() {
+        let cost = Cost { macs: 3_000, bytes: 500, ..Cost::default() };
+        let rates = Rates { macs_per_second: 1_000, bytes_per_second: 1_000 };
+        assert_eq!(cost.time(&rates), Duration::from_millis(3_500));
+        let most = Cost { macs: u64::MAX, bytes: u64::MAX, ..cost };
+        let least = Rates { macs_per_second: 0, bytes_per_second: 0 };
+        assert!(most.time(&least) > Duration::from_secs(u64::from(u32::MAX)));
+    }
+}

@@ -1,0 +1,85 @@
+//! Trying again.
+
+use super::{Span, Store, StoreCounters, StoreError};
+use core::fmt;
+
+/// A store around a store that repeats loads which fail.
+///
+/// Only a failing medium is asked again ([`StoreError::is_transient`]): a file that is too short
+/// stays so.
+pub struct Retry<S, W> {
+    inner: S,
+    /// How often at most a load is repeated.
+    retries: u32,
+    /// Called before each repetition with its number, from 1: it may wait.
+    wait: W,
+    retried: u64,
+}
+
+impl<S: fmt::Debug, W> fmt::Debug for Retry<S, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inner, retries, retried, .. } = self;
+        let mut fields = f.debug_struct("Retry");
+        fields.field("inner", inner).field("retries", retries).field("retried", retried);
+        fields.finish_non_exhaustive()
+    }
+}
+
+impl<S: Store, W: FnMut(u32)> Retry<S, W> {
+    /// Repeats a failed load up to `retries` times, and calls `wait` before each time with its
+    /// number, from 1.
+    #[must_use]
+    pub fn new(inner: S, retries: u32, wait: W) -> Self {
+        Self { inner, retries, wait, retried: 0 }
+    }
+
+    /// The store that is asked.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// The store that is asked.
+    pub fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+}
+
+impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn max_tile(&self) -> usize {
+        self.inner.max_tile()
+    }
+
+    fn load(&mut self, want: Span, next: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
+        let mut result = self.inner.load(want, next);
+        for retry in 1..=self.retries {
+            if !result.is_err_and(StoreError::is_transient) {
+                break;
+            }
+            (self.wait)(retry);
+            self.retried += 1;
+            result = self.inner.load(want, None);
+        }
+        result
+    }
+
+    fn discard(&mut self) {
+        self.inner.discard();
+    }
+
+    fn current(&self) -> Span {
+        self.inner.current()
+    }
+
+    fn tile(&self) -> &[u8] {
+        self.inner.tile()
+    }
+
+    fn counters(&self) -> StoreCounters {
+        let counters = self.inner.counters();
+        StoreCounters { retries: counters.retries + self.retried, ..counters }
+    }
+}

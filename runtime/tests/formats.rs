@@ -1,0 +1,36 @@
+//! Weights in a format that the build leaves out. With all features there is none, so `.ci/run`
+//! runs this once more with `--no-default-features --features q8_0`.
+
+use ouro_quant::Format;
+use ouro_runtime::arena::Arena;
+use ouro_runtime::gguf::Gguf;
+use ouro_runtime::model::{Model, ModelError};
+use ouro_runtime::store::SliceStore;
+
+#[test]
+fn a_format_that_is_not_built_is_an_error_that_names_the_feature() {
+    for (name, format, feature) in [
+        ("ouro-pico-Q4_0.gguf", Format::Q4_0, "feature = \"q4_0\""),
+        ("ouro-pico-Q8_0.gguf", Format::Q8_0, "feature = \"q8_0\""),
+    ] {
+        let file = std::fs::read(format!("../models/ouro-pico/{name}")).unwrap();
+        let mut memory = vec![0; 200_000];
+        let (mut store, mut arena) = (SliceStore::new(&file), Arena::new(&mut memory));
+        let gguf = Gguf::open(&mut store, &mut arena).unwrap();
+        let model = Model::open(&mut store, &gguf, &mut arena);
+        if format.is_built() {
+            model.unwrap();
+            continue;
+        }
+        let error = model.unwrap_err();
+        assert!(matches!(error, ModelError::NotBuilt { format: found, .. } if found == format), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(format.name()) && text.contains(feature), "{text}");
+    }
+}
+
+#[test]
+fn all_formats_are_built_by_default() {
+    let missing = Format::ALL.iter().find(|format| !format.is_built());
+    assert_eq!(missing, if cfg!(feature = "k") { None } else { Some(&Format::Q4_0) });
+}

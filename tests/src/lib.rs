@@ -1,0 +1,27 @@
+//! Integration tests live in `tests/`.
+
+pub mod checkpoint_dir;
+mod command;
+pub mod convert;
+mod gguf_builder;
+mod gguf_contents;
+pub mod harness;
+pub mod model_draft;
+mod paged_store;
+mod random_text;
+mod skip;
+mod smollm2;
+mod tokenizer_check;
+mod tokenizer_file;
+mod worst;
+
+pub use command::{Ran, run_command};
+pub use gguf_builder::{GgufBuilder, string as gguf_string, value_type};
+pub use gguf_contents::{Content, Contents, read_contents};
+pub use paged_store::PagedStore;
+pub use random_text::{Random, random_text};
+pub use skip::skip;
+pub use smollm2::smollm2;
+pub use tokenizer_check::check_tokenizer;
+pub use tokenizer_file::TokenizerFile;
+pub use worst::worst;

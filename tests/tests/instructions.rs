@@ -1,0 +1,153 @@
+//! Instructions that a product takes on each back end of x86-64 and aarch64, within a tolerance of
+//! what `tests/data/instructions/` says: a regression gate that no load of the machine disturbs.
+//! Small cores have theirs in `small_kernels.rs`.
+//!
+//! `OURO_UPDATE=1 cargo test -p ouro-tests --test instructions` writes the tables anew.
+
+use ouro_tests::skip;
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use xtask::build::repository;
+
+/// What another version of the compiler may make of the same source.
+const TOLERANCE: f64 = 0.05;
+/// Of cross.sh, when there is no toolchain for the target.
+const NO_TOOLCHAIN: i32 = 69;
+
+/// Back end, format and positions, and instructions for a product of two numbers: block scales and all
+/// else that a product of a matrix takes are in it.
+type Count = (String, f64);
+
+/// Compares with the table, or writes it.
+fn check(table: &str, found: &[Count]) {
+    let path = repository().join("tests/data/instructions").join(table);
+    if env::var_os("OURO_UPDATE").is_some() {
+        let mut text = "# back end, format, positions: instructions a product\n".to_owned();
+        for (what, each) in found {
+            let _ = writeln!(text, "{what}: {each:.4}");
+        }
+        fs::write(&path, text).unwrap();
+    }
+    let told = fs::read_to_string(&path).unwrap();
+    let told: Vec<_> = told.lines().skip(1).map(|line| line.split_once(": ").unwrap()).collect();
+    let names = |(what, _): &Count| what.clone();
+    assert_eq!(
+        found.iter().map(names).collect::<Vec<_>>(),
+        told.iter().map(|(what, _)| (*what).to_owned()).collect::<Vec<_>>(),
+        "of {table}: is that meant? Then OURO_UPDATE=1"
+    );
+    let mut changed = String::new();
+    for ((what, each), (_, told)) in found.iter().zip(told) {
+        let change = each / told.parse::<f64>().unwrap() - 1.0;
+        println!("{what}: {each:.4} instructions a product");
+        if change.abs() > TOLERANCE {
+            let _ = writeln!(changed, "{what}: {each:.4} instructions a product, expected {told}");
+        }
+    }
+    assert!(
+        changed.is_empty(),
+        "more than {TOLERANCE} from {table}. Is that meant? Then OURO_UPDATE=1\n{changed}"
+    );
+}
+
+/// The folder into which this test was built, and in it builds of others.
+fn target_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Valgrind knows no VNNI and no AVX-512, whatever the CPU has, so these count for AVX2 alone. The
+/// program is compiled as the command `ouro` is.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn x86_64_in_valgrind() {
+    if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("f16c") {
+        println!("not counted: this CPU has no AVX2");
+        return;
+    }
+    if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
+        skip("no valgrind: apt-get install valgrind");
+        return;
+    }
+    let built = target_folder();
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--release", "-p", "ouro-tests", "--bin", "kernel-instructions"])
+        .current_dir(repository())
+        .env("CARGO_TARGET_DIR", &built)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+
+    // Each call of the function ends with a file of its own.
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("counts");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--toggle-collect=ouro_counted", "--dump-after=ouro_counted"])
+        .arg(format!("--callgrind-out-file={}", files.display()))
+        .arg(built.join("release/kernel-instructions"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let mut found = Vec::new();
+    for (i, line) in String::from_utf8(output.stdout).unwrap().lines().enumerate() {
+        let file = fs::read_to_string(files.with_extension((i + 1).to_string())).unwrap();
+        let total = file.lines().find_map(|line| line.strip_prefix("summary: ")).expect("a total");
+        let (what, products) = line.rsplit_once(' ').unwrap();
+        found.push((what.to_owned(), total.parse::<f64>().unwrap() / products.parse::<f64>().unwrap()));
+    }
+    check("x86_64.txt", &found);
+}
+
+/// An image without an operating system, for a CPU that has all there is.
+#[test]
+fn aarch64_in_qemu() {
+    const TARGET: &str = "aarch64-unknown-none";
+    const QEMU: &str = "qemu-system-aarch64";
+    /// As on Linux, where loads may be unaligned: with the target's `strict-align` bytes are loaded
+    /// one by one, and the same kernels take two to eight times as many instructions.
+    const FLAGS: &str = "-C target-feature=+dotprod,+i8mm,-strict-align";
+    if Command::new(QEMU).arg("--version").stdout(Stdio::null()).status().is_err() {
+        skip(format!("no {QEMU}: apt-get install qemu-system-arm"));
+        return;
+    }
+    let built = target_folder().join("cross");
+    let output = Command::new(repository().join("host-tools/scripts/cross.sh"))
+        .args([TARGET, "build", "--locked", "--release"])
+        .current_dir(repository().join("targets/kernels"))
+        .env("CARGO_TARGET_DIR", &built)
+        .env("RUSTFLAGS", FLAGS)
+        .output()
+        .unwrap();
+    if output.status.code() == Some(NO_TOOLCHAIN) {
+        skip(String::from_utf8_lossy(&output.stderr).trim_end());
+        return;
+    }
+    assert!(output.status.success(), "{}", text(&output));
+    // An image that hangs would never end by itself.
+    let output = Command::new("timeout")
+        .args(["300", QEMU, "-M", "virt", "-cpu", "max", "-nic", "none", "-icount", "shift=0", "-nographic"])
+        .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
+        .arg(built.join(TARGET).join("release/ouro-kernels"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let mut found = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("count ")) {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [backend, format, positions, instructions, products] = fields[..] else { panic!("{line}") };
+        if backend != "scalar" {
+            assert!(text.lines().any(|said| said == format!("same {backend} {format}")), "{text}");
+            let each = instructions.parse::<f64>().unwrap() / products.parse::<f64>().unwrap();
+            found.push((format!("{backend} {format} {positions}"), each));
+        }
+    }
+    check("aarch64.txt", &found);
+}

@@ -1,0 +1,175 @@
+//! `cargo xtask board`: a board answers a prompt, in its emulator.
+
+use crate::boards::{BOARDS, Board, find};
+use crate::build::{Built, Sizes, build, missing_emulator, repository, run, sizes};
+use crate::report::{Report, escape};
+use anyhow::{Result, bail};
+use serde_json::json;
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Build an image with a model in its flash, run it in QEMU and report
+///
+/// The answer, depths and hash are those of `ouro run` and `ouro hash` on the host. Instructions
+/// are counted by QEMU: they are not cycles.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask board mps2-an386
+  cargo xtask board mps3-an547 --store nor --prompt \"Limit 70, reading 41. Alarm?\"
+  cargo xtask board virt-rv32imac --policy fixed --json
+
+Exit codes: the image's (0 done, 2 wrong arguments, 3 bad model, 4 too little RAM, 101 panic,
+102 fault), 69 if a tool is missing, 1 anything else.")]
+pub struct Args {
+    /// The board; without one, all are listed
+    name: Option<String>,
+    /// What to ask
+    #[arg(long, value_name = "TEXT", default_value = "60 plus 70?")]
+    prompt: String,
+    /// When a token may stop early: fixed, q=X, confidence=X, margin=X, step=X [default: the file's]
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
+    /// What older positions offer: per-loop, last or averaged [default: the file's]
+    #[arg(long, value_name = "SHARING")]
+    kv: Option<String>,
+    /// How K and V are stored: f32, f16, int8 or int4 [default: f16]
+    #[arg(long, value_name = "TYPE")]
+    kv_type: Option<String>,
+    /// The most tokens of the answer
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    max_new: usize,
+    /// How the model is read: xip in place, nor through the driver of a NOR chip
+    #[arg(long, value_name = "STORE", default_value = "xip")]
+    store: String,
+    /// Another model than the built-in one
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Another argument for the image, name=value; may be repeated
+    #[arg(long, value_name = "ARGUMENT")]
+    argument: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            format!("prompt={}", escape(&self.prompt)),
+            format!("max-new={}", self.max_new),
+            format!("store={}", self.store),
+        ];
+        let optional = [("policy", &self.policy), ("kv", &self.kv), ("kv-type", &self.kv_type)];
+        for (name, value) in optional {
+            arguments.extend(value.iter().map(|value| format!("{name}={value}")));
+        }
+        arguments.extend(self.argument.iter().cloned());
+        arguments
+    }
+}
+
+/// What a missing tool ends with, as cross.sh does.
+const MISSING: u8 = 69;
+
+/// Runs the command.
+///
+/// # Errors
+/// If the image does not build, or does not report.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let Some(name) = &args.name else {
+        for board in BOARDS {
+            println!("{:16} {}", board.name, board.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(board) = find(name) else {
+        let names: Vec<_> = BOARDS.iter().map(|board| board.name).collect();
+        bail!("there is no board {name}; there are {}", names.join(", "));
+    };
+    if let Some(missing) = missing_emulator(board) {
+        eprintln!("{missing}");
+        return Ok(ExitCode::from(MISSING));
+    }
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let image = match build(board, args.model.as_deref(), &folder.join("cross"))? {
+        Built::Image(image) => image,
+        Built::Missing(missing) => {
+            eprintln!("{missing}");
+            return Ok(ExitCode::from(MISSING));
+        }
+    };
+    let sizes = sizes(&image)?;
+    if board.emulator.is_none() {
+        println!("{}", flash(sizes));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let run = run(board, &image, &args.arguments())?;
+    if run.status != Some(0) {
+        eprint!("{}", run.text);
+        let status = run.status.and_then(|status| u8::try_from(status).ok()).unwrap_or(1);
+        return Ok(ExitCode::from(status));
+    }
+    let report = Report(&run.text);
+    if args.json {
+        let mut object = report.to_json()?;
+        object.insert("log".into(), json!(run.log));
+        let Sizes { code, model, data, bss } = sizes;
+        object.insert("flash_bytes".into(), json!({ "code": code, "model": model, "data": data }));
+        object.insert("static_ram_bytes".into(), json!(data + bss));
+        println!("{}", serde_json::Value::from(object));
+    } else {
+        print!("{}", told(board, &report, sizes)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn flash(Sizes { code, model, data, .. }: Sizes) -> String {
+    format!("flash: {code} bytes of code and constants, {data} of initial values, {model} of model")
+}
+
+/// The report for people.
+fn told(board: &Board, report: &Report<'_>, sizes: Sizes) -> Result<String> {
+    let n = |name| report.number(name);
+    let per = |total: u64, parts: u64| total as f64 / parts.max(1) as f64;
+    let tokens = report.get("ids")?.split(',').count() as u64;
+    let prompt = report.get("prompt ids")?.split(',').count() as u64;
+    let (prefill, decode) = (n("prefill instructions")?, n("decode instructions")?);
+    Ok(format!(
+        "{answer}
+
+{name}, {about}, back end {backend}
+depths:  {depths}
+reasons: {reasons}
+hash:    {hash}
+instructions: {prompt_token:.0} a prompt token, {token:.0} a generated token ({worst} the dearest), \
+{per_product:.2} a product
+RAM: {arenas} arenas (model {model}, session {session}, of it KV cache {kv}), {buffer} block buffer, \
+{stack} stack, {variables} variables
+{flash}
+fetched: {fetched} bytes in {tiles} tiles
+",
+        answer = report.answer()?,
+        name = board.name,
+        about = board.about,
+        backend = report.get("backend")?,
+        depths = report.get("depths")?,
+        reasons = report.get("reasons")?,
+        hash = report.get("hash")?,
+        prompt_token = per(prefill, prompt),
+        token = per(decode, tokens - 1),
+        worst = n("worst token instructions")?,
+        per_product = per(prefill + decode, n("prefill products")? + n("decode products")?),
+        arenas = n("model arena bytes")? + n("session arena bytes")?,
+        model = n("model arena bytes")?,
+        session = n("session arena bytes")?,
+        kv = n("of it kv bytes")?,
+        buffer = n("block buffer bytes")?,
+        stack = n("stack bytes")?,
+        variables = sizes.data + sizes.bss,
+        flash = flash(sizes),
+        fetched = n("bytes fetched")?,
+        tiles = n("tiles fetched")?,
+    ))
+}

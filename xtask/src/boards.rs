@@ -1,0 +1,125 @@
+//! The boards: how their images are built, and which emulator runs them.
+
+/// A board.
+#[derive(Clone, Copy, Debug)]
+pub struct Board {
+    /// Its name, QEMU's where there is one.
+    pub name: &'static str,
+    /// What it stands for.
+    pub about: &'static str,
+    /// The crate in `targets/`.
+    pub krate: &'static str,
+    /// Rust's name of the target.
+    pub target: &'static str,
+    /// Features of the crate, comma-separated: what the core has and its target does not tell.
+    pub features: &'static str,
+    /// The back end that its image should choose.
+    pub backend: &'static str,
+    /// How it is run; `None`: built only.
+    pub emulator: Option<Emulator>,
+}
+
+/// An emulator with a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Emulator {
+    /// The program.
+    pub program: &'static str,
+    /// The Debian package that has it.
+    pub package: &'static str,
+    /// The machine and what else it needs.
+    pub arguments: &'static [&'static str],
+}
+
+const fn arm(arguments: &'static [&'static str]) -> Option<Emulator> {
+    Some(Emulator { program: "qemu-system-arm", package: "qemu-system-arm", arguments })
+}
+
+const fn riscv(program: &'static str, arguments: &'static [&'static str]) -> Option<Emulator> {
+    Some(Emulator { program, package: "qemu-system-misc", arguments })
+}
+
+/// All boards.
+pub const BOARDS: [Board; 8] = [
+    Board {
+        name: "mps2-an386",
+        about: "Cortex-M4F",
+        krate: "cortex-m",
+        target: "thumbv7em-none-eabihf",
+        features: "",
+        backend: "dsp",
+        emulator: arm(&["-M", "mps2-an386"]),
+    },
+    Board {
+        name: "mps2-an500",
+        about: "Cortex-M7",
+        krate: "cortex-m",
+        target: "thumbv7em-none-eabihf",
+        features: "",
+        backend: "dsp",
+        emulator: arm(&["-M", "mps2-an500"]),
+    },
+    Board {
+        name: "mps2-an505",
+        about: "Cortex-M33",
+        krate: "cortex-m",
+        target: "thumbv8m.main-none-eabihf",
+        features: "dsp",
+        backend: "dsp",
+        emulator: arm(&["-M", "mps2-an505"]),
+    },
+    Board {
+        name: "mps3-an547",
+        about: "Cortex-M55",
+        krate: "cortex-m",
+        target: "thumbv8m.main-none-eabihf",
+        features: "dsp,helium",
+        backend: "helium",
+        emulator: arm(&["-M", "mps3-an547"]),
+    },
+    Board {
+        name: "rp2040",
+        about: "Cortex-M0+; built, not run",
+        krate: "cortex-m",
+        target: "thumbv6m-none-eabi",
+        features: "",
+        backend: "scalar",
+        emulator: None,
+    },
+    Board {
+        name: "virt-rv32imac",
+        about: "RISC-V, 32 bits, no FPU",
+        krate: "riscv",
+        target: "riscv32imac-unknown-none-elf",
+        features: "",
+        backend: "scalar",
+        emulator: riscv("qemu-system-riscv32", &["-M", "virt", "-bios", "none"]),
+    },
+    Board {
+        name: "virt-rv32imafc",
+        about: "RISC-V, 32 bits, single-precision FPU",
+        krate: "riscv",
+        target: "riscv32imafc-unknown-none-elf",
+        features: "",
+        backend: "scalar",
+        emulator: riscv("qemu-system-riscv32", &["-M", "virt", "-bios", "none"]),
+    },
+    Board {
+        name: "virt-aarch64",
+        about: "Cortex-A76, bare metal",
+        krate: "aarch64",
+        target: "aarch64-unknown-none",
+        features: "",
+        backend: "neon",
+        emulator: arm_64(&["-M", "virt", "-cpu", "cortex-a76", "-nic", "none"]),
+    },
+];
+
+const fn arm_64(arguments: &'static [&'static str]) -> Option<Emulator> {
+    Some(Emulator { program: "qemu-system-aarch64", package: "qemu-system-arm", arguments })
+}
+
+/// The board of a name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Board> {
+    BOARDS.iter().find(|board| board.name == name)
+}

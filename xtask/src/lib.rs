@@ -1,0 +1,6 @@
+//! Chores of this repository: `cargo xtask COMMAND`. Tests use the same code.
+
+pub mod board;
+pub mod boards;
+pub mod build;
+pub mod report;

@@ -1,11 +1,10 @@
 //! `cargo xtask board`: a board answers a prompt, in its emulator.
 
 use crate::boards::{BOARDS, Board, find};
-use crate::build::{Built, Sizes, build, missing_emulator, repository, run, sizes};
+use crate::build::{Built, Sizes, build, missing_emulator, run, sizes, target_folder};
 use crate::report::{Report, escape};
 use anyhow::{Result, bail};
 use serde_json::json;
-use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,7 +70,7 @@ impl Args {
 }
 
 /// What a missing tool ends with, as cross.sh does.
-const MISSING: u8 = 69;
+pub(crate) const MISSING: u8 = 69;
 
 /// Runs the command.
 ///
@@ -92,8 +91,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         eprintln!("{missing}");
         return Ok(ExitCode::from(MISSING));
     }
-    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let image = match build(board, args.model.as_deref(), &folder.join("cross"))? {
+    let image = match build(board, args.model.as_deref(), &target_folder())? {
         Built::Image(image) => image,
         Built::Missing(missing) => {
             eprintln!("{missing}");

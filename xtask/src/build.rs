@@ -1,6 +1,6 @@
 //! Builds an image and runs it in its emulator.
 
-use crate::boards::Board;
+use crate::boards::{Board, Emulator};
 use anyhow::{Context, Result, bail};
 use defmt_decoder::Table;
 use object::{Object, ObjectSection};
@@ -30,26 +30,25 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
+/// Where images are built, unless the caller knows better.
+pub(crate) fn target_folder() -> PathBuf {
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    folder.join("cross")
+}
+
 /// Builds the image of a board, with the model in `model` or else the built-in one. Builds go to
 /// `folder`, which boards of one target share.
 ///
 /// # Errors
 /// If the build fails.
 pub fn build(board: &Board, model: Option<&Path>, folder: &Path) -> Result<Built> {
-    let mut cargo = Command::new(repository().join("host-tools/scripts/cross.sh"));
-    cargo.args([board.target, "build", "--locked", "--release", "--features", board.features]);
-    cargo.current_dir(repository().join("targets").join(board.krate));
-    cargo.env("CARGO_TARGET_DIR", folder).env("OURO_BOARD", board.name).env_remove("OURO_MODEL");
+    let mut cargo = cross(board.krate, board.target, folder);
+    cargo.args(["--features", board.features]).env("OURO_BOARD", board.name).env_remove("OURO_MODEL");
     if let Some(model) = model {
         cargo.env("OURO_MODEL", fs::canonicalize(model).with_context(|| model.display().to_string())?);
     }
-    let Output { status, stderr, .. } = cargo.output().context("host-tools/scripts/cross.sh")?;
-    let said = String::from_utf8_lossy(&stderr);
-    if status.code() == Some(NO_TOOLCHAIN) {
-        return Ok(Built::Missing(said.trim_end().to_owned()));
-    }
-    if !status.success() {
-        bail!("the image of {} does not build:\n{said}", board.name);
+    if let Some(missing) = finish(cargo).with_context(|| format!("the image of {}", board.name))? {
+        return Ok(Built::Missing(missing));
     }
     // Boards of one target write to the same file.
     let images = folder.join("boards");
@@ -57,6 +56,27 @@ pub fn build(board: &Board, model: Option<&Path>, folder: &Path) -> Result<Built
     let image = images.join(board.name);
     fs::copy(folder.join(board.target).join("release").join(format!("ouro-{}", board.krate)), &image)?;
     Ok(Built::Image(image))
+}
+
+/// The command that builds a crate of `targets/` for release.
+pub(crate) fn cross(krate: &str, target: &str, folder: &Path) -> Command {
+    let mut cargo = Command::new(repository().join("host-tools/scripts/cross.sh"));
+    cargo.args([target, "build", "--locked", "--release"]);
+    cargo.current_dir(repository().join("targets").join(krate)).env("CARGO_TARGET_DIR", folder);
+    cargo
+}
+
+/// Runs it; gives what to install if there is no toolchain.
+pub(crate) fn finish(mut cargo: Command) -> Result<Option<String>> {
+    let Output { status, stderr, .. } = cargo.output().context("host-tools/scripts/cross.sh")?;
+    let said = String::from_utf8_lossy(&stderr);
+    if status.code() == Some(NO_TOOLCHAIN) {
+        return Ok(Some(said.trim_end().to_owned()));
+    }
+    if !status.success() {
+        bail!("it does not build:\n{said}");
+    }
+    Ok(None)
 }
 
 /// What a run said.
@@ -81,10 +101,15 @@ pub fn run(board: &Board, image: &Path, arguments: &[String]) -> Result<Run> {
         semihosting.push_str(",arg=");
         semihosting.push_str(&argument.replace(',', ",,"));
     }
+    emulate(emulator, "shift=0", &semihosting, image)
+}
+
+/// Runs an image in an emulator that counts instructions as `icount` says.
+pub(crate) fn emulate(emulator: Emulator, icount: &str, semihosting: &str, image: &Path) -> Result<Run> {
     let output = Command::new("timeout")
         .args([TIMEOUT, emulator.program])
         .args(emulator.arguments)
-        .args(["-icount", "shift=0", "-nographic", "-semihosting-config", &semihosting, "-kernel"])
+        .args(["-icount", icount, "-nographic", "-semihosting-config", semihosting, "-kernel"])
         .arg(image)
         .stdin(Stdio::null())
         .output()

@@ -3,4 +3,5 @@
 pub mod board;
 pub mod boards;
 pub mod build;
+pub mod example;
 pub mod report;

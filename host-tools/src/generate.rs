@@ -4,9 +4,10 @@ use crate::error::Error;
 use crate::interrupt;
 use crate::open::session_error;
 use crate::power::Power;
+use crate::progress;
 use crate::store::HostStore;
 use crate::text::text_error;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use ouro_runtime::depth::{ExitPolicy, Left};
 use ouro_runtime::sample::Sampler;
 use ouro_runtime::session::{Depth, Feed, Session, SessionError, Step};
@@ -278,10 +279,9 @@ fn prefill_bar(session: &Session<'_>, tokens: usize) -> ProgressBar {
     if tokens < 16 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("reading {msg} tokens {wide_bar} {percent} %");
     let steps = session.settings().max_loops * (session.model().config().layers + 1);
-    let bar = ProgressBar::new(steps as u64).with_message(tokens.to_string());
-    style.map_or(ProgressBar::hidden(), |style| bar.with_style(style))
+    progress::bar(steps as u64, "reading {msg} tokens {wide_bar} {percent} %")
+        .with_message(tokens.to_string())
 }
 
 #[cfg(test)]

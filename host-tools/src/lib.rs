@@ -16,6 +16,7 @@ pub mod kv_file;
 pub mod open;
 pub mod plan;
 pub mod power;
+mod progress;
 pub mod quantize;
 pub mod ram;
 pub mod report;

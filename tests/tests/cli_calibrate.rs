@@ -225,6 +225,10 @@ fn other_commands_do_as_the_file_says() {
         assert_eq!(keys["ouro.exit.target"], "depth=2.5");
         let agreement = keys["ouro.exit.agreement"].as_f64().unwrap();
         assert!((agreement - chosen["agreement"].as_f64().unwrap()).abs() < 1e-6);
+        let depth = keys["ouro.exit.mean_depth"].as_f64().unwrap();
+        assert!((depth - chosen["mean_depth"].as_f64().unwrap()).abs() < 1e-6);
+        let planned = ouro(&["plan", "-m", out, "--gmacs", "1", "--mem", "1GB/s", "--json"]).json();
+        assert!((planned["mean_depth"].as_f64().unwrap() - depth).abs() < 1e-6, "{planned}");
 
         let run = |file: &str, options: &[&str]| {
             let args = ["run", "-m", file, "--json", "--max-new", "16", "--ignore-eos", "open the valve"];

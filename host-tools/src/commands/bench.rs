@@ -10,9 +10,9 @@ use crate::compute::{AUTO, Compute, ComputeArgs, names};
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memories, Memory, Opened, session};
+use crate::progress;
 use crate::ram::peak_resident;
 use crate::store::{BUILT_IN, HostStore, StoreKind};
-use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Bench, Kind, Sample, Test};
 use ouro_runtime::kv::KvSettings;
 use ouro_runtime::model::Model;
@@ -105,7 +105,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let trained = u8::try_from(config.loops).unwrap_or(u8::MAX);
     let loops = if args.loops.is_empty() { vec![trained] } else { args.loops.clone() };
     let tests = tests(args);
-    let bar = progress_bar(computes.len() * loops.len() * tests.len() * args.repeat);
+    let samples = computes.len() * loops.len() * tests.len() * args.repeat;
+    let bar = progress::bar(samples as u64, "{bar:30} {pos} of {len}, {eta} left  {msg}");
     let (mut rows, mut session_bytes) = (Vec::new(), 0);
     for &compute in &computes {
         for &loops in &loops {
@@ -170,10 +171,4 @@ fn settings(model: &Model<'_>, tests: &[Test], max_loops: usize) -> Settings {
     let usual = Settings::new(model, context, rows);
     let kv = KvSettings { window: (max_loops - 1).min(context), ..usual.kv };
     Settings { max_loops, kv, ..usual }
-}
-
-/// A bar on stderr; nothing where that is no terminal.
-fn progress_bar(samples: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos} of {len}, {eta} left  {msg}");
-    ProgressBar::new(samples as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -13,6 +13,7 @@ use crate::compute::ComputeArgs;
 use crate::error::Error;
 use crate::gguf_writer::{Metadata, Value};
 use crate::open::{Memories, Opened};
+use crate::progress;
 use crate::quantize::copy_with;
 use crate::store::{HostStore, StoreKind, is_built_in};
 use crate::template::ChatTemplate;
@@ -21,7 +22,6 @@ use data::Text;
 use decode::Decoder;
 use fit::{Fit, Outcome, Target, fit};
 use gate::NewGate;
-use indicatif::{ProgressBar, ProgressStyle};
 use ouro_runtime::depth::ExitPolicy;
 use ouro_runtime::kv::KvSharing;
 use ouro_runtime::model::{ExitDefault, ExitKind, Model};
@@ -39,8 +39,8 @@ fitted to what every loop would have answered. Then it decodes as `ouro run` doe
 exits, the K/V they leave behind and the cache that --kv asks for, and a threshold that misses the
 target there is moved until it reaches it. After a prompt the tokens are those that the model answers
 at full depth; of a text the second half of every 512. The agreement and the depth that are shown, and
-written as `ouro.exit.agreement`, are those of decoding. That takes longest: 4 policies, each up to 9
-times; use fewer --positions for a large model.
+written as `ouro.exit.agreement` and `ouro.exit.mean_depth` (which `ouro plan` reckons with), are those of
+decoding. That takes longest: 4 policies, each up to 9 times; use fewer --positions for a large model.
 
 Afterwards `ouro run`, `chat` and `eval` stop as the file says unless --exit is given.
 
@@ -196,7 +196,7 @@ fn fits(
 ) -> Result<(Vec<Fit>, usize), Error> {
     let has_gate = decoder.model.gate().is_some() || new_gate.is_some();
     let full = decoder.full_depth(texts)?;
-    let bar = progress_bar();
+    let bar = progress::spinner();
     let mut fits = Vec::new();
     for kind in POLICIES.into_iter().filter(|kind| *kind != ExitKind::Q || has_gate) {
         let run = |threshold| {
@@ -213,12 +213,6 @@ fn fits(
     }
     bar.finish_and_clear();
     Ok((fits, full.tokens()))
-}
-
-/// What is being decoded; nothing where stderr is no terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
-    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
 /// Fewer positions than this whose token changes after the first loop say little about when it does.
@@ -258,6 +252,7 @@ fn describe(metadata: &mut Metadata, args: &Args, chosen: &Fit, new_gate: Option
     metadata.set("ouro.exit.threshold", chosen.threshold);
     metadata.set("ouro.exit.target", args.target.to_string().as_str());
     metadata.set("ouro.exit.agreement", chosen.run.agreement as f32);
+    metadata.set("ouro.exit.mean_depth", chosen.run.mean_depth as f32);
     if let Some(sharing) = args.kv {
         metadata.set("ouro.kv.sharing", KvSharing::from(sharing).name());
     }

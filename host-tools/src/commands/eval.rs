@@ -13,8 +13,8 @@ use crate::compute::ComputeArgs;
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memories, Opened, session_error};
+use crate::progress;
 use crate::template::ChatTemplate;
-use indicatif::{ProgressBar, ProgressStyle};
 use measure::Examiner;
 use ouro_runtime::model::Model;
 use ouro_runtime::session::SessionError;
@@ -137,7 +137,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         max_new,
         questions: &questions,
     };
-    let bar = progress_bar(settings.len() * questions.len());
+    let runs = settings.len() * questions.len();
+    let bar = progress::bar(runs as u64, "{bar:30} {pos} of {len} questions, {eta} left  {msg}");
     let rows = settings.iter().map(|setting| {
         bar.set_message(format!("D={} {}", setting.loops, setting.exit));
         Ok(table::rows(*setting, &questions, &pool.install(|| examiner.ask(*setting, &bar))?))
@@ -219,11 +220,4 @@ fn sweep_of(model: &Model<'_>) -> Vec<Exit> {
     exits.extend([0.2, 0.5, 0.8, 0.95, 0.99].map(Exit::Margin));
     exits.extend([0.2, 0.3, 0.4, 0.5, 0.7].map(Exit::Step));
     exits
-}
-
-/// A bar on stderr; nothing where that is no terminal.
-fn progress_bar(questions: usize) -> ProgressBar {
-    let template = "{bar:30} {pos} of {len} questions, {eta} left  {msg}";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(questions as u64).with_style(style)
 }

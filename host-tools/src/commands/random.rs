@@ -10,9 +10,10 @@ use crate::checkpoint::{Architecture, Config, ExpectedTensor, Gate};
 use crate::commands::output::{print, print_json};
 use crate::error::Error;
 use crate::gguf_writer::{Metadata, TensorInfo, Value};
+use crate::progress;
 use crate::quantize::{
     ALIGNMENT, FileType, Source, SourceTensor, check_out, choose, describe_file, describe_model, infos,
-    progress_bar, set_gate, write_with,
+    set_gate, write_with,
 };
 use ouro_quant::Format;
 use serde_json::json;
@@ -57,7 +58,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let source = source_with(*like, *file_type, &mut weights)?;
     let choices = choose(&source.tensors, source.layers, Some(*file_type), &[])?;
     let infos = infos(&source, &choices)?;
-    let progress = progress_bar(infos.iter().map(|info| info.len).sum());
+    let progress = progress::writing(infos.iter().map(|info| info.len).sum());
     let bytes = write_with(&source.metadata, &infos, source.alignment, out, |index, sink| {
         let info = &infos[index];
         progress.set_message(info.name.clone());

@@ -12,7 +12,6 @@ mod source;
 pub(crate) use from_gguf::LAYER_ORDER;
 pub use recipe::{FileType, Override};
 pub(crate) use recipe::{choose, layer_of};
-pub(crate) use report::progress_bar;
 pub(crate) use source::{Source, SourceTensor, describe_model, describe_tokenizer, set_gate};
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     gguf_writer::{GgufWriter, Metadata, TensorInfo},
     interrupt,
     open::{Memories, Opened},
+    progress,
     store::{FileStore, HostStore},
     temporary::{keep, temporary_file},
     text::is_unknown_kind,
@@ -265,7 +265,7 @@ pub(crate) fn infos(source: &Source, choices: &[Choice]) -> Result<Vec<TensorInf
 /// Writes the file; the result has its length.
 fn write(source: &Source, infos: &[TensorInfo], alignment: u32, out: &Path) -> Result<u64, Error> {
     let mut reader = Reader::open(source)?;
-    let progress = progress_bar(source.tensors.iter().map(|tensor| tensor.len).sum());
+    let progress = progress::writing(source.tensors.iter().map(|tensor| tensor.len).sum());
     let bytes = write_with(&source.metadata, infos, alignment, out, |index, sink| {
         let info = &infos[index];
         progress.set_message(info.name.clone());

@@ -5,19 +5,11 @@ use super::{
     source::Source,
 };
 use crate::gguf_writer::TensorInfo;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
-
-/// A bar on stderr; nothing where that is no terminal.
-pub(crate) fn progress_bar(bytes: u64) -> ProgressBar {
-    let template = "{bar:30} {percent}% of {total_bytes}, {bytes_per_sec}, {eta} left  {msg}";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(bytes).with_style(style)
-}
 
 /// What was written.
 #[derive(Debug)]

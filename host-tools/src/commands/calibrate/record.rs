@@ -5,8 +5,9 @@ use super::gate::NewGate;
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memory, session, session_error};
+use crate::progress;
 use crate::store::HostStore;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use ouro_runtime::depth::{FixedDepth, LoopState};
 use ouro_runtime::kernels::math::sigmoid;
 use ouro_runtime::kernels::{Backend, Readout};
@@ -56,7 +57,8 @@ impl Recorder<'_, '_> {
     /// [`Error`].
     pub(super) fn run(&self, texts: &[Text]) -> Result<Record, Error> {
         interrupt::watch();
-        let bar = progress_bar(texts.iter().map(|text| text.ids.len()).sum());
+        let positions: usize = texts.iter().map(|text| text.ids.len()).sum();
+        let bar = progress::bar(positions as u64, "{bar:30} {pos} of {len} positions, {eta} left");
         let some = texts.len().div_ceil(rayon::current_num_threads() * 8).max(1);
         let records = texts.par_chunks(some).map(|texts| self.run_some(texts, &bar));
         let records = records.collect::<Result<Vec<Record>, Error>>();
@@ -160,11 +162,4 @@ impl Record {
             }
         }
     }
-}
-
-/// A bar on stderr; nothing where that is no terminal.
-fn progress_bar(positions: usize) -> ProgressBar {
-    let template = "{bar:30} {pos} of {len} positions, {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(positions as u64).with_style(style)
 }

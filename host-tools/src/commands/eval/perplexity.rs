@@ -6,9 +6,9 @@ use crate::args::DepthArgs;
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memory, Opened, session, session_error};
+use crate::progress;
 use crate::store::HostStore;
 use crate::text::encode;
-use indicatif::{ProgressBar, ProgressStyle};
 use ouro_runtime::depth::FixedDepth;
 use ouro_runtime::kernels::Backend;
 use ouro_runtime::sample::argmax;
@@ -77,7 +77,7 @@ pub(super) fn run(
     let settings = args.kv.settings(&depth, &opened.model, window, window);
     let examiner = Examiner { args, backend, opened, store, settings, loops: &loops };
     let windows: Vec<&[u32]> = ids.chunks_exact(window).collect();
-    let bar = progress_bar(windows.len());
+    let bar = progress::bar(windows.len() as u64, "{bar:30} {pos} of {len} windows, {eta} left");
     let sums = windows.par_iter().map(|window| {
         let sums = examiner.read(window)?;
         bar.inc(1);
@@ -309,11 +309,6 @@ impl Display for Table<'_> {
         }
         Ok(())
     }
-}
-
-fn progress_bar(windows: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} windows, {eta} left");
-    ProgressBar::new(windows as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use super::summary::{Summary, TensorInfo};
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::checked;
+use crate::progress;
 use crate::store::HostStore;
-use indicatif::{ProgressBar, ProgressStyle};
 use ouro_quant::Format;
 use ouro_runtime::store::{Span, Store, StoreError};
 use rayon::prelude::*;
@@ -57,7 +57,9 @@ fn check_tensors(path: &Path, tensors: &[TensorInfo]) -> Result<Option<String>, 
     let file = checked(path, PIECE)?;
     let mut pieces: Vec<Piece<'_>> = tensors.iter().flat_map(Piece::of).collect();
     pieces.sort_by_key(|piece| piece.offset);
-    let progress = progress_bar(tensors.iter().map(|tensor| tensor.bytes).sum());
+    let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
+    let template = "checking {bar:30} {percent}% of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let progress = progress::bar(bytes, template);
     let worker = || file.another().map(|store| Worker { store, values: Vec::new() });
     let found = pieces.par_iter().map_init(worker, |worker, piece| {
         if interrupt::is_set() {
@@ -76,13 +78,6 @@ fn check_tensors(path: &Path, tensors: &[TensorInfo]) -> Result<Option<String>, 
     let found = found.find_map_first(|fault| fault).transpose();
     progress.finish_and_clear();
     found
-}
-
-/// A bar on stderr; nothing where that is no terminal.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    let template = "checking {bar:30} {percent}% of {total_bytes}, {bytes_per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(bytes).with_style(style)
 }
 
 /// Some whole blocks of a tensor, or, where we can't decode it, some bytes.

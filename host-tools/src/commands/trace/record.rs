@@ -4,8 +4,8 @@ use super::tensors::TensorFile;
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::session_error;
+use crate::progress;
 use crate::store::HostStore;
-use indicatif::{ProgressBar, ProgressStyle};
 use ouro_runtime::depth::{ExitPolicy, FixedDepth, LoopState};
 use ouro_runtime::kernels::Readout;
 use ouro_runtime::kernels::math::sigmoid;
@@ -61,7 +61,8 @@ impl Recorder<'_> {
         let blank = Position { survival: 1.0, ..Position::default() };
         let mut positions = vec![blank; ids.len()];
         let loops = session.settings().max_loops;
-        let progress = progress_bar(loops * (self.config.layers + ids.len()));
+        let steps = loops * (self.config.layers + ids.len());
+        let progress = progress::bar(steps as u64, "tracing {bar:30} {percent}%, {eta} left");
         loop {
             if interrupt::is_set() {
                 return Err(Error::Interrupted);
@@ -151,12 +152,6 @@ fn leading(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let weight = |logit: f32| f64::from(logit - max).exp();
     let sum: f64 = logits.iter().map(|logit| weight(*logit)).sum();
     ids.into_iter().map(|id| (id, (weight(logit(&id)) / sum) as f32)).collect()
-}
-
-/// A bar on stderr; nothing where that is no terminal.
-fn progress_bar(steps: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("tracing {bar:30} {percent}%, {eta} left");
-    ProgressBar::new(steps as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// The programs.
-pub const EXAMPLES: [&str; 2] = ["embassy", "bare_loop"];
+pub const EXAMPLES: [&str; 3] = ["embassy", "bare_loop", "watchdog"];
 /// What they run on.
 const BOARD: &str = "mps2-an386";
 /// An instruction takes 2^5 ns, as on a core of 31 MHz, and waiting takes no time of the host: so

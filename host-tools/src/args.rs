@@ -121,11 +121,16 @@ impl DepthArgs {
     }
 }
 
-/// Tells the user of a D that the model was not trained for.
-pub fn note_depth(loops: usize, config: &Config) {
-    let trained = config.loops;
-    if loops > trained {
-        eprintln!("note: {loops} loops are more than the {trained} the model was trained with");
+/// Tells the user of a D and a context, in positions, that the model was not trained for.
+pub fn note_untrained(loops: usize, context: usize, config: &Config) {
+    if loops > config.loops {
+        eprintln!("note: {loops} loops are more than the {} the model was trained with", config.loops);
+    }
+    if context > config.context {
+        let trained = config.context;
+        eprintln!(
+            "note: a context of {context} is longer than the {trained} the model was made for; text beyond may make no sense"
+        );
     }
 }
 

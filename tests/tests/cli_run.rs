@@ -120,6 +120,18 @@ fn text_goes_to_stdout_and_figures_to_stderr() {
 }
 
 #[test]
+fn what_the_model_was_not_made_for_is_told() {
+    let said = |options: &[&str]| {
+        let run = output(&[&["run", "--max-new", "1", "60 plus 70?"], options].concat());
+        assert!(run.status.success());
+        String::from_utf8(run.stderr).unwrap()
+    };
+    assert!(!said(&["--ctx", "512"]).contains("note:"));
+    assert!(said(&["--ctx", "513"]).contains("note: a context of 513 is longer than the 512"));
+    assert!(said(&["--loops", "5"]).contains("note: 5 loops are more than the 4"));
+}
+
+#[test]
 fn the_prompt_may_come_from_stdin() {
     let model = lively();
     let arguments = ["run", "-m", &model, "--raw", "--max-new", "6", "--json"];

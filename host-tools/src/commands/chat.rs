@@ -1,6 +1,6 @@
 //! `ouro chat`: a conversation at the terminal.
 
-use crate::args::{DepthArgs, KvArgs, ModelArgs, SamplingArgs, note_depth};
+use crate::args::{DepthArgs, KvArgs, ModelArgs, SamplingArgs, note_untrained};
 use crate::budget::BudgetArgs;
 use crate::commands::output::stream;
 use crate::commands::run::end_tokens;
@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let config = opened.model.config();
     let context = args.kv.ctx.unwrap_or(CONTEXT.min(config.context));
     let settings = args.kv.settings(&args.depth, &opened.model, context, context);
-    note_depth(settings.max_loops, config);
+    note_untrained(settings.max_loops, settings.context, config);
     args.ram.divide(&args.model, &mut store, &opened, &settings)?;
     let mut memory = Memory::default();
     let (mut session, arena_bytes) = session(&opened.model, settings, &mut memory)?;

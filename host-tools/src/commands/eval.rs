@@ -7,7 +7,7 @@ mod plot;
 mod questions;
 mod table;
 
-use crate::args::{Exit, KvArgs, ModelArgs, note_depth};
+use crate::args::{Exit, KvArgs, ModelArgs, note_untrained};
 use crate::commands::output::{print, print_json};
 use crate::compute::ComputeArgs;
 use crate::error::Error;
@@ -112,7 +112,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let mut memories = Memories::default();
     let path = &args.model.model;
     let opened = Opened::open(path, &mut store, &mut memories)?;
-    note_depth(args.loops.iter().max().map_or(1, |loops| (*loops).into()), opened.model.config());
+    let loops = args.loops.iter().max().map_or(1, |loops| (*loops).into());
+    note_untrained(
+        loops,
+        args.kv.ctx.or(args.window.map(|window| window as usize)).unwrap_or(0),
+        opened.model.config(),
+    );
     let Some(file) = &args.file else {
         let rows = pool.install(|| perplexity::run(args, backend, &opened, &store))?;
         return match write_json(args, &rows)? {

@@ -1,6 +1,6 @@
 //! `ouro plan`: memory, bytes and speed before anything is run.
 
-use crate::args::{DepthArgs, Exit, KvArgs, ModelArgs, note_depth};
+use crate::args::{DepthArgs, Exit, KvArgs, ModelArgs, note_untrained};
 use crate::commands::output::{print, print_json};
 use crate::commands::random::Like;
 use crate::compute::ComputeArgs;
@@ -144,7 +144,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let path = args.like.map_or(args.model.model.as_path(), |like| Path::new(like.name()));
     let opened = Opened::open(path, &mut store, &mut memories)?;
     let settings = settings(args, &opened.model)?;
-    note_depth(settings.max_loops, opened.model.config());
+    note_untrained(settings.max_loops, settings.context, opened.model.config());
     let has_sums = args.model.verify != Verify::Never && has_sums(&mut store, &opened)?;
     let usual = if is_mapped { FIRMWARE } else { Demand::usual_program() };
     let program = args.program.unwrap_or(usual);

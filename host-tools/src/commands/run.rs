@@ -1,6 +1,6 @@
 //! `ouro run`: a prompt, an answer, and further turns.
 
-use crate::args::{DepthArgs, KvArgs, ModelArgs, SamplingArgs, note_depth};
+use crate::args::{DepthArgs, KvArgs, ModelArgs, SamplingArgs, note_untrained};
 use crate::budget::{BudgetArgs, BudgetReport};
 use crate::commands::output::{print_json, stream};
 use crate::compute::ComputeArgs;
@@ -134,7 +134,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let context = args.kv.ctx.unwrap_or(wanted.saturating_add(needed).min(config.context).max(least));
     let rows = turns.rows().map_or(context, |later| later.max(first.ids().len()));
     let settings = args.kv.settings(&args.depth, &opened.model, context, rows.clamp(1, context.max(1)));
-    note_depth(settings.max_loops, config);
+    note_untrained(settings.max_loops, settings.context, config);
     let division = args.ram.divide(&args.model, &mut store, &opened, &settings)?;
     let mut memory = Memory::default();
     let (mut session, session_bytes) = session(&opened.model, settings, &mut memory)?;

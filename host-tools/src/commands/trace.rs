@@ -4,7 +4,7 @@ mod record;
 mod show;
 mod tensors;
 
-use crate::args::{DepthArgs, Exit, ModelArgs, note_depth, parse_ids};
+use crate::args::{DepthArgs, Exit, ModelArgs, note_untrained, parse_ids};
 use crate::commands::input::text_or_stdin;
 use crate::commands::output::{print, print_json};
 use crate::commands::pieces::token_bytes;
@@ -134,7 +134,7 @@ fn record(
     let config = model.config();
     let depth = DepthArgs { loops: args.loops, min_loops: 1, exit: None };
     let max_loops = depth.max_loops(config);
-    note_depth(max_loops, config);
+    note_untrained(max_loops, ids.len(), config);
     let kv = KvSettings { sharing: KvSharing::PerLoop, element: KvType::F32, window: 0 };
     let rows = ids.len().max(1);
     let settings = Settings { context: rows, rows, max_loops, min_loops: 1, kv };

@@ -237,7 +237,7 @@ impl KvArgs {
     pub fn settings(&self, depth: &DepthArgs, model: &Model<'_>, context: usize, rows: usize) -> Settings {
         let max_loops = depth.max_loops(model.config());
         let sharing = self.kv.map(KvSharing::from).or(model.kv_sharing_default()).unwrap_or(KvSharing::Last);
-        let window = self.kv_window.unwrap_or(max_loops - 1).min(context);
+        let window = self.kv_window.unwrap_or(max_loops - 1);
         let kv = KvSettings { sharing, element: self.kv_type.into(), window };
         Settings { context, rows, max_loops, min_loops: depth.min_loops.into(), kv }
     }

@@ -143,6 +143,7 @@ pub fn session_error(error: SessionError) -> Error {
     match error {
         SessionError::Setting { .. }
         | SessionError::Token { .. }
+        | SessionError::Generated { .. }
         | SessionError::NoGate
         | SessionError::LoopRate { .. }
         | SessionError::ByteRate { .. }

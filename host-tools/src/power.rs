@@ -15,7 +15,7 @@ pub struct PowerArgs {
     /// clock frequency is limited, down to the fallback depth
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub power: PowerMode,
-    /// Where the kernel shows its state
+    /// Where the kernel shows its state, its count of energy included
     #[arg(long, value_name = "FOLDER", default_value = "/sys", hide = true)]
     pub sysfs: PathBuf,
 }

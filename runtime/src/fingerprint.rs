@@ -30,7 +30,7 @@ pub enum Seen<'l> {
 pub fn settings(model: &Model<'_>, prompt: usize) -> Settings {
     let max_loops = model.config().loops;
     let context = prompt.saturating_add(GENERATED);
-    let window = max_loops.saturating_sub(1).min(context);
+    let window = max_loops.saturating_sub(1);
     let kv = KvSettings { sharing: KvSharing::Last, element: KvType::Int8, window };
     Settings { context, rows: prompt.max(1), max_loops, min_loops: 1, kv }
 }

@@ -77,7 +77,8 @@ pub struct KvSettings {
     pub sharing: KvSharing,
     /// Element type.
     pub element: KvType,
-    /// How far back positions keep their K/V of every loop. Without effect with `PerLoop`.
+    /// How far back positions keep their K/V of every loop: all of them where it is larger than the
+    /// cache. Without effect with `PerLoop`.
     pub window: usize,
 }
 
@@ -168,7 +169,8 @@ impl<'a> KvCache<'a> {
         shape: KvShape,
     ) -> Result<Self, ArenaFull> {
         let per_loop = settings.sharing == KvSharing::PerLoop;
-        let settings = KvSettings { window: if per_loop { 0 } else { settings.window }, ..settings };
+        let window = if per_loop { 0 } else { settings.window.min(shape.positions) };
+        let settings = KvSettings { window, ..settings };
         let in_flight = if settings.sharing == KvSharing::Averaged { shape.rows } else { 0 };
         let looped = shape.layers.saturating_mul(shape.loops);
         let lists = if per_loop { looped } else { shape.layers };
@@ -201,11 +203,14 @@ impl<'a> KvCache<'a> {
         self.windowed as u64
     }
 
-    /// Calls `each` with all that the first `positions` positions left behind, in a fixed order:
-    /// their depths, their K and V, the window.
+    /// Calls `each` with all that the first `positions` positions, of which `windowed` were ever written
+    /// to the window, left behind, in a fixed order: their depths, their K and V, the window.
+    ///
+    /// A window that is larger than the cache never wraps, so its parts are the same in a larger one.
     pub(crate) fn each_part<E>(
         &mut self,
         positions: usize,
+        windowed: u64,
         each: &mut dyn FnMut(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let KvShape { layers, loops, .. } = self.shape;
@@ -217,9 +222,11 @@ impl<'a> KvCache<'a> {
                 vectors.each_part(list, positions, each)?;
             }
         }
+        let slots = 2 * self.settings.window;
+        let slots = usize::try_from(windowed).unwrap_or(slots).min(slots);
         for list in 0..layers * loops {
             for vectors in [&mut self.window.k, &mut self.window.v] {
-                vectors.each_part(list, 2 * self.settings.window, each)?;
+                vectors.each_part(list, slots, each)?;
             }
         }
         Ok(())

@@ -1,14 +1,18 @@
 //! Budgets: what tokens may cost, against the rule written once more as a plain loop, over random
 //! models, policies, budgets and clocks (that jump, go back, or stand still).
 
+use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash, check_read};
+use ouro::budget::Rapl;
+use ouro::store::{FileStore, HostStore};
 use ouro_runtime::clock::Clock;
 use ouro_runtime::depth::{Bucket, Budget, EnergyMeter, LOOP, Left};
 use ouro_runtime::depth::{ExitPolicy, FixedDepth, LoopState, Margin, Needs, QExit, Reason};
 use ouro_runtime::depth::{StepDifference, TopProbability};
 use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
-use ouro_runtime::model::Model;
+use ouro_runtime::model::{Model, Tiles};
 use ouro_runtime::session::{Depth, Feed, Session, SessionError, Settings, Step};
-use ouro_runtime::store::{MemoryStore, Span, Store, StoreCounters, StoreError};
+use ouro_runtime::store::{Fault, Faulty, FlashStore, MemoryStore, Span, Store};
+use ouro_tests::PagedStore;
 use ouro_tests::harness::{Loaded, golden, load, open, session};
 use ouro_tests::model_draft::{Draft, FFN, HIDDEN, VOCAB, draft};
 use proptest::prelude::*;
@@ -37,45 +41,20 @@ impl EnergyMeter for Hands {
     }
 }
 
-/// A store in which every load takes time and energy: the next of `ticks`, over and over. A tick of
-/// 100 or more sets the clock back.
-struct Ticking {
-    store: MemoryStore<Vec<u8>>,
-    hands: &'static Hands,
-    ticks: Vec<u64>,
-    loads: usize,
-}
+/// A store in which every load takes time and energy, and with several tiles to a layer.
+type Ticking = Faulty<MemoryStore<Vec<u8>>, Box<dyn FnMut(u64, Span) -> Option<Fault>>, [u8; 300]>;
 
-impl Store for Ticking {
-    fn len(&self) -> u64 {
-        self.store.len()
-    }
-
-    fn max_tile(&self) -> usize {
-        300 // several tiles to a layer
-    }
-
-    fn load(&mut self, want: Span, next: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
-        let tick = self.ticks[self.loads % self.ticks.len()];
-        let now = self.hands.millis.load(Relaxed);
+/// Each load takes the next of `ticks`, over and over. A tick of 100 or more sets the clock back.
+fn ticking(store: MemoryStore<Vec<u8>>, hands: &'static Hands, ticks: Vec<u64>) -> Ticking {
+    let tick = move |load, _| {
+        let tick = ticks[load as usize % ticks.len()];
+        let now = hands.millis.load(Relaxed);
         let now = if tick < 100 { now + tick } else { now.saturating_sub(tick) };
-        self.hands.millis.store(now, Relaxed);
-        self.hands.joules.fetch_add(tick % 7, Relaxed);
-        self.loads += 1;
-        self.store.load(want, next)
-    }
-
-    fn current(&self) -> Span {
-        self.store.current()
-    }
-
-    fn tile(&self) -> &[u8] {
-        self.store.tile()
-    }
-
-    fn counters(&self) -> StoreCounters {
-        self.store.counters()
-    }
+        hands.millis.store(now, Relaxed);
+        hands.joules.fetch_add(tick % 7, Relaxed);
+        None
+    };
+    Faulty::new(store, Box::new(tick), [0; 300])
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,10 +122,19 @@ struct Case {
     tokens: Vec<u32>,
 }
 
-/// Bytes from a layer's first matrix to the end of its last, two norms between them included; and
-/// those of the output head and a row of the embedding.
-const LAYER_BYTES: u64 = 4 * (HIDDEN * (8 + 4 + 4 + 8) + 2 * HIDDEN + 3 * HIDDEN * FFN);
-const HEAD_AND_ROW_BYTES: u64 = 4 * HIDDEN * (VOCAB + 1);
+/// About the bytes of a layer.
+const LAYER_BYTES: u64 = 4 * (HIDDEN * (8 + 4 + 4 + 8) + 3 * HIDDEN * FFN);
+
+/// Bytes of a pass and the head after it; and the least that a budget of bytes must add per token,
+/// which what [`case`] gives is beyond: the fallback depth, an embedding, and the largest tile.
+fn fetched(model: &Model<'_>, store: &Ticking, case: &Case) -> (u64, u64) {
+    let sizes = |tiles: Tiles<'_>| tiles.map(|tile| tile.span.len as u64).collect::<Vec<_>>();
+    let (stack, head) =
+        (sizes(model.stack_tiles(store.max_tile())), sizes(model.head_tiles(store.max_tile())));
+    let largest = stack.iter().chain(&head).max().unwrap();
+    let (pass, head): (u64, u64) = (stack.iter().sum(), head.iter().sum());
+    (pass + head, case.budget.fallback as u64 * pass + head + 4 * HIDDEN + largest)
+}
 
 /// Perhaps a bucket that can pay `least` for every token, and up to so many `units` more.
 fn bucket(least: u64, unit: u64) -> impl Strategy<Value = Option<Bucket>> {
@@ -182,7 +170,7 @@ prop_compose! {
 prop_compose! {
     fn case()((settings, layers, fallback) in shape())(
         loops in bucket(fallback as u64 * LOOP, LOOP),
-        bytes in bucket(HEAD_AND_ROW_BYTES + (fallback * layers) as u64 * LAYER_BYTES, layers as u64 * LAYER_BYTES),
+        bytes in bucket(0, layers as u64 * LAYER_BYTES),
         energy in bucket(10, 60),
         token_time in time(150),
         answer_time in time(2000),
@@ -251,6 +239,8 @@ struct Taken {
 struct Judge<'c> {
     case: &'c Case,
     hands: &'static Hands,
+    /// Bytes of a pass through the stack and of the head.
+    loop_and_head: u64,
     session: Session<'static>,
     store: Ticking,
     policy: Overheard,
@@ -408,8 +398,7 @@ impl Judge<'_> {
                 assert_eq!(self.policy.said.get(), None, "not to be asked");
             }
             if reason.is_none() && loops >= min_loops {
-                let bytes = self.case.layers as u64 * LAYER_BYTES + HEAD_AND_ROW_BYTES - 4 * HIDDEN;
-                let costs = [LOOP.into(), bytes.into(), self.loop_energy + self.head_energy];
+                let costs = [LOOP.into(), self.loop_and_head.into(), self.loop_energy + self.head_energy];
                 let short = self
                     .purses
                     .iter()
@@ -440,18 +429,25 @@ impl Judge<'_> {
 /// Judges one run; counts the reasons.
 fn judge(case: &Case, seen: &mut BTreeMap<&'static str, usize>) {
     let hands: &'static Hands = Box::leak(Box::default());
-    let mut store =
-        Ticking { store: MemoryStore::new(model_file(case)), hands, ticks: case.ticks.clone(), loads: 0 };
+    let memory = MemoryStore::new(model_file(case));
+    let mut store = ticking(memory.clone(), hands, case.ticks.clone());
     let (_, model) = open(&mut store);
+    let (fetched, rate) = fetched(model, &store, case);
+    let mut case = case.clone();
+    if let Some(bytes) = &mut case.budget.bytes {
+        bytes.rate += rate;
+    }
+    let case = &case;
     let mut session = session(model, case.settings);
     session.set_clock(hands);
     session.set_energy_meter(hands);
-    session.set_budget(case.budget).unwrap();
+    session.set_budget(case.budget, &store).unwrap();
     let purse = |bucket: Option<Bucket>| bucket.map(|bucket| Purse { bucket, level: bucket.burst.into() });
     let Budget { loops, bytes, energy, .. } = case.budget;
     let mut judge = Judge {
         case,
         hands,
+        loop_and_head: fetched,
         session,
         store,
         policy: Overheard { policy: case.policy, said: Cell::new(None) },
@@ -466,12 +462,12 @@ fn judge(case: &Case, seen: &mut BTreeMap<&'static str, usize>) {
         taken: Taken::default(),
     };
     // The same tokens at the same depths without any budget.
-    let mut free_store = judge.store.store.clone();
+    let mut free_store = memory;
     let mut free = free_session(model, case);
 
     let needs = judge.policy.needs();
     let before = judge.store.counters().bytes;
-    let worst = judge.session.worst_case(case.prompt.len(), case.tokens.len(), needs);
+    let worst = judge.session.worst_case(&judge.store, case.prompt.len(), case.tokens.len(), needs);
     let Some(depth) = judge.prompt() else {
         *seen.entry("out of time in the prompt").or_default() += 1;
         return;
@@ -481,7 +477,8 @@ fn judge(case: &Case, seen: &mut BTreeMap<&'static str, usize>) {
     assert_eq!(bits(judge.session.logits()), bits(free.logits()), "after the prompt");
     let mut taken = Vec::new();
     for (n, &token) in case.tokens.iter().enumerate() {
-        let (counters, worst_token) = (judge.session.counters(), judge.session.worst_case(0, 1, needs));
+        let (counters, worst_token) =
+            (judge.session.counters(), judge.session.worst_case(&judge.store, 0, 1, needs));
         let depth = judge.token(token);
         taken.push(judge.taken);
         assert!(judge.taken.loops <= worst_token.loops && judge.taken.bytes <= worst_token.bytes);
@@ -566,7 +563,7 @@ fn work_is_that_of_the_tensors() {
     let (layers, loops, width) =
         (config.layers as u64, config.loops as u64, (config.heads * config.head_dim) as u64);
     let reads = |query: u64| 2 * width * query * layers;
-    let worst = session.worst_case(12, 3, Needs::NOTHING);
+    let worst = session.worst_case(&store, 12, 3, Needs::NOTHING);
     let prompt = loops * (12 * stack + (1..=12).map(reads).sum::<u64>()) + head;
     session.feed(&[7; 12], Feed::Prompt).unwrap();
     session.run(&mut store, &FixedDepth).unwrap();
@@ -584,4 +581,127 @@ fn work_is_that_of_the_tensors() {
     let row = 4 * config.hidden as u64;
     assert!(worst.bytes >= 4 * (4 * loops * stack + 4 * head) + 15 * row, "{worst:?}");
     assert!(store.counters().bytes >= worst.bytes / 2, "not far from what was fetched: {worst:?}");
+}
+
+/// A chip that reads whole pages.
+struct Chip(Vec<u8>);
+
+impl ErrorType for Chip {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for Chip {
+    const READ_SIZE: usize = 512;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        check_read(self, offset, bytes.len())?;
+        bytes.copy_from_slice(&self.0[offset as usize..][..bytes.len()]);
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Generates with the least byte budget, which is the one that its refusal names, and with a policy
+/// that wants as much as it can get.
+fn least_byte_budget<S: Store>(model: &'static Model<'static>, store: &mut S, medium: &str) {
+    let settings = Settings::new(model, 80, 8);
+    for fallback in [1, 3] {
+        let mut session = session(model, settings);
+        let of = |rate: u64| Bucket { rate, burst: rate / 2, resume: rate / 8 };
+        let budget = |rate| Budget { bytes: Some(of(rate)), fallback, ..Budget::UNLIMITED };
+        let Err(SessionError::ByteRate { needed, .. }) = session.set_budget(budget(1), store) else {
+            panic!("{medium}: a byte is enough")
+        };
+        assert!(session.set_budget(budget(needed - 1), store).is_err());
+        session.set_budget(budget(needed), store).unwrap();
+        // A gate is asked when it is not known that it ends the token: a tile is read ahead in vain.
+        let policy = Overheard { policy: Policy::Q(0.999), said: Cell::new(None) };
+        session.feed(&[175, 462, 33, 245], Feed::Prompt).unwrap();
+        session.run(store, &policy).unwrap();
+        let (mut seen, mut most) = (Vec::new(), 0);
+        for token in 0..60 {
+            let worst = session.worst_case(store, 0, 1, policy.needs());
+            let before = store.counters().bytes;
+            session.feed(&[token], Feed::Generated).unwrap();
+            let depth = session.run(store, &policy).unwrap();
+            let fetched = store.counters().bytes - before;
+            // What was read ahead in the token before may be counted in this one.
+            assert!(fetched <= worst.bytes + needed, "{medium}: {fetched} bytes, {worst:?}");
+            let left = session.budget_left().bytes.unwrap();
+            assert!(left >= 0, "{medium}: {left} bytes left after token {token}, {depth:?}");
+            most += fetched;
+            assert!(most <= budget(needed).bytes.unwrap().burst + (u64::from(token) + 1) * needed);
+            seen.push(depth.reason);
+        }
+        let exhausted = seen.iter().filter(|reason| **reason == Reason::Budget).count();
+        let longest = seen.chunk_by(|a, b| a == b).filter(|run| run[0] == Reason::Fallback).map(<[_]>::len);
+        let longest = longest.max().unwrap_or_default();
+        assert!(exhausted >= 2 && longest > 0, "{medium}, fallback {fallback}: {seen:?}");
+    }
+}
+
+#[test]
+fn the_least_byte_budget_is_enough_whatever_a_store_moves() {
+    let path = golden("lively/lively-gate-f32.gguf");
+    let file = std::fs::read(&path).unwrap();
+    let mut memory = MemoryStore::new(file.clone());
+    let (_, model) = open(&mut memory);
+    least_byte_budget(model, &mut memory, "memory");
+    least_byte_budget(model, &mut PagedStore::new(&file, 40_000), "a block buffer");
+    let mut chip = file.clone();
+    chip.resize(file.len().next_multiple_of(512), 0);
+    let mut buffer = vec![0; 40_000];
+    let mut flash = FlashStore::new(Chip(chip), 0, file.len() as u64, &mut buffer).unwrap();
+    least_byte_budget(model, &mut flash, "flash");
+    let open = || FileStore::open(&path, 40_000).unwrap();
+    let mut files = open();
+    files.weights_begin(0);
+    least_byte_budget(model, &mut files, "a file");
+    least_byte_budget(model, &mut HostStore::from(open()), "the host's");
+}
+
+/// The processor's counter goes on with every tile; two packages, one of which wraps.
+#[test]
+fn energy_as_the_kernel_counts_it() {
+    let sysfs = tempfile::tempdir().unwrap();
+    let zones = ["intel-rapl:0", "intel-rapl:1"].map(|zone| sysfs.path().join("class/powercap").join(zone));
+    for zone in &zones {
+        std::fs::create_dir_all(zone).unwrap();
+        std::fs::write(zone.join("name"), "package-0\n").unwrap();
+        std::fs::write(zone.join("max_energy_range_uj"), "100\n").unwrap();
+        std::fs::write(zone.join("energy_uj"), "0\n").unwrap();
+    }
+    let Loaded { mut store, model, .. } = load(&golden("lively/lively-gate-f32.gguf"));
+    // Ten microjoules a tile: a layer is one, the head is one, an embedding is one.
+    let mut loads = 0;
+    let tick = |_, _| {
+        loads += 1;
+        std::fs::write(zones[loads % 2].join("energy_uj"), format!("{}\n", loads.div_ceil(2) * 10 % 100))
+            .unwrap();
+        None
+    };
+    let layers = model.config().layers as u64;
+    let meter: &'static Rapl = Box::leak(Box::new(Rapl::open(sysfs.path()).unwrap()));
+    let mut session = session(model, Settings::new(model, 32, 8));
+    session.set_energy_meter(meter);
+    // Two loops, an embedding and a head are paid, and one loop more is saved up.
+    let per_loop = 10 * layers;
+    let bucket = Bucket { rate: 2 * per_loop + 20, burst: per_loop, resume: per_loop };
+    let budget = Budget { energy: Some(bucket), ..Budget::UNLIMITED };
+    session.set_budget(budget, &store).unwrap();
+    session.feed(&[175, 462, 33], Feed::Prompt).unwrap();
+    session.run(&mut store, &FixedDepth).unwrap();
+    let mut store = Faulty::new(store, tick, vec![0; 800_000]);
+    let mut depths = Vec::new();
+    for token in [7, 8, 9, 10] {
+        session.feed(&[token], Feed::Generated).unwrap();
+        let Depth { loops, reason } = session.run(&mut store, &FixedDepth).unwrap();
+        depths.push((loops, reason.name(), session.budget_left().energy.unwrap()));
+    }
+    let full = per_loop as i64;
+    let expected = [(3, "budget", 0), (1, "fallback", full), (3, "budget", 0), (1, "fallback", full)];
+    assert_eq!(depths, expected);
 }

@@ -69,6 +69,28 @@ fn heat_lowers_the_rate() {
     ouro(&args).expect_error(2, &["no thermal zone"]);
 }
 
+/// A processor whose counter stands still pays every loop; without one, energy can't be bounded.
+#[test]
+fn a_budget_of_energy() {
+    let sysfs = tempfile::tempdir().unwrap();
+    let args = ["--energy-budget", "300mJ", "--sysfs", sysfs.path().to_str().unwrap()];
+    ouro(&args).expect_error(2, &["does not tell the energy", "--token-time"]);
+    let zone = sysfs.path().join("class/powercap/intel-rapl:0");
+    std::fs::create_dir_all(&zone).unwrap();
+    for (name, content) in
+        [("name", "package-0"), ("max_energy_range_uj", "262143328850"), ("energy_uj", "1234")]
+    {
+        std::fs::write(zone.join(name), content).unwrap();
+    }
+    let json = ouro(&[&args[..], &["--exit", "fixed", "--json"]].concat()).json();
+    assert_eq!(json["depths"], json!(vec![4; 12]), "{}", json["reasons"]);
+    assert_eq!(json["budget"]["joules"], json!({ "rate": 0.3, "burst": 0.6, "resume": 0.3 }));
+    assert_eq!(json["budget"]["left"]["joules"], json!(vec![0.6; 12]));
+    let ran = ouro(&args);
+    let _ = ran.text();
+    assert!(ran.stderr.contains("0.3 J per token; 0.600 of 0.6 J saved up"), "{}", ran.stderr);
+}
+
 #[test]
 fn the_report_says_what_was_spent() {
     let ran = ouro(&["--exit", "fixed", "--budget", "2.5", "--fallback", "2"]);
@@ -88,7 +110,7 @@ fn budgets_that_make_no_sense() {
         (&["--budget", "0.5"], "less than the fallback depth of 1"),
         (&["--budget", "3", "--fallback", "1", "--min-loops", "2"], "fallback depth: expected at least"),
         (&["--budget", "3", "--burst", "1", "--resume", "2"], "resume: expected at most the burst"),
-        (&["--byte-budget", "1K"], "may fetch"),
+        (&["--byte-budget", "1K"], "needs at least"),
         (&["--burst", "2"], "give --budget LOOPS, too"),
         (&["--token-time", "5"], "250ms"),
         (&["--token-time", "1s", "--kv-window", "0"], "a KV window of at least 1"),

@@ -2,7 +2,7 @@
 
 use ouro_runtime::arena::{Aligned, Arena};
 use ouro_runtime::gguf::{ElementType, Gguf, GgufError};
-use ouro_runtime::store::{MIN_TILE, Span, Store, StoreCounters, StoreError};
+use ouro_runtime::store::{Fault, Faulty, MIN_TILE, Span, Store, StoreError};
 use ouro_tests::{GgufBuilder, PagedStore};
 
 fn file() -> Vec<u8> {
@@ -16,73 +16,13 @@ fn file() -> Vec<u8> {
         .build()
 }
 
-/// How a store misbehaves, at its load number `at`.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// It fails.
-    Io,
-    /// It gives one byte less than asked for.
-    Short,
-    /// It gives nothing.
-    Nothing,
-    /// From then on all bytes are others.
-    OtherBytes(u8),
-    /// From then on the file is shorter.
-    OtherLength(u64),
-}
-
-struct Faulty<'a> {
-    inner: PagedStore<'a>,
-    fault: Fault,
-    at: u64,
-    loads: u64,
-    tile: Vec<u8>,
-}
-
-impl<'a> Faulty<'a> {
-    fn new(file: &'a [u8], fault: Fault, at: u64) -> Self {
-        Self { inner: PagedStore::new(file, MIN_TILE), fault, at, loads: 0, tile: Vec::new() }
-    }
-}
-
-impl Store for Faulty<'_> {
-    fn len(&self) -> u64 {
-        match self.fault {
-            Fault::OtherLength(len) if self.loads > self.at => len,
-            _ => self.inner.len(),
-        }
-    }
-
-    fn max_tile(&self) -> usize {
-        self.inner.max_tile()
-    }
-
-    fn load(&mut self, want: Span, next: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
-        let load = self.loads;
-        self.loads += 1;
-        self.inner.load(want, next)?;
-        self.tile = self.inner.tile().to_vec();
-        match self.fault {
-            Fault::Io if load == self.at => return Err(StoreError::Io { span: want, code: 5 }),
-            Fault::Short if load == self.at => drop(self.tile.pop()),
-            Fault::Nothing if load == self.at => self.tile.clear(),
-            Fault::OtherBytes(mask) if load >= self.at => self.tile.iter_mut().for_each(|byte| *byte ^= mask),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn current(&self) -> Span {
-        self.inner.current()
-    }
-
-    fn tile(&self) -> &[u8] {
-        &self.tile
-    }
-
-    fn counters(&self) -> StoreCounters {
-        self.inner.counters()
-    }
+/// A store with a small block buffer, in which this goes wrong.
+fn faulty(
+    file: &[u8],
+    fault: impl FnMut(u64) -> Option<Fault>,
+) -> Faulty<PagedStore<'_>, impl FnMut(u64, Span) -> Option<Fault>, Vec<u8>> {
+    let mut fault = fault;
+    Faulty::new(PagedStore::new(file, MIN_TILE), move |load, _| fault(load), vec![0; MIN_TILE])
 }
 
 /// Does all that the reader can do.
@@ -90,6 +30,10 @@ fn use_everything<S: Store>(store: &mut S) -> Result<(), GgufError> {
     Gguf::arena_bytes(store)?;
     let mut memory = Aligned([0; 4096]);
     let gguf = Gguf::open(store, &mut Arena::new(&mut memory.0))?;
+    use_contents(store, &gguf)
+}
+
+fn use_contents<S: Store>(store: &mut S, gguf: &Gguf<'_>) -> Result<(), GgufError> {
     gguf.u64(store, "general.alignment")?;
     gguf.string(store, "general.architecture")?;
     gguf.tensor(store, "q")?;
@@ -107,16 +51,17 @@ fn use_everything<S: Store>(store: &mut S) -> Result<(), GgufError> {
 
 /// How many loads it takes where nothing fails.
 fn loads(file: &[u8]) -> u64 {
-    let mut store = Faulty::new(file, Fault::Io, u64::MAX);
+    let mut store = faulty(file, |_| None);
     use_everything(&mut store).unwrap();
-    store.loads
+    store.loads()
 }
 
 #[test]
 fn a_failing_store_is_reported_wherever_it_fails() {
     let file = file();
     for at in 0..loads(&file) {
-        let error = use_everything(&mut Faulty::new(&file, Fault::Io, at)).unwrap_err();
+        let mut store = faulty(&file, |load| (load == at).then_some(Fault::Error(5)));
+        let error = use_everything(&mut store).unwrap_err();
         assert!(matches!(error, GgufError::Store(StoreError::Io { code: 5, .. })), "load {at}: {error:?}");
     }
 }
@@ -126,15 +71,35 @@ fn a_lying_store_does_no_harm() {
     let file = file();
     let loads = loads(&file);
     assert!(loads > 10, "{loads} loads");
-    let bytes = (0..8).map(|bit| Fault::OtherBytes(1 << bit));
-    let lengths = (0..file.len() as u64 * 2).step_by(7).map(Fault::OtherLength);
-    let faults =
-        [Fault::Short, Fault::Nothing, Fault::OtherBytes(0xff)].into_iter().chain(bytes).chain(lengths);
     let mut refused = 0;
-    for fault in faults {
-        for at in 0..loads {
-            refused += usize::from(use_everything(&mut Faulty::new(&file, fault, at)).is_err());
+    for at in 0..loads {
+        for missing in [1, usize::MAX] {
+            let mut store = faulty(&file, |load| (load == at).then_some(Fault::Short(missing)));
+            refused += usize::from(use_everything(&mut store).is_err());
+        }
+        // From then on a byte of each tile is another one.
+        for (byte, bit) in (0..16).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
+            let mut store =
+                faulty(&file, |load| (load >= at).then_some(Fault::Flip { byte, mask: 1 << bit }));
+            refused += usize::from(use_everything(&mut store).is_err());
         }
     }
     assert!(refused > 0);
+}
+
+#[test]
+fn a_file_of_another_length_after_a_while_does_no_harm() {
+    let file = file();
+    let mut whole = PagedStore::new(&file, MIN_TILE);
+    let mut longer = file.clone();
+    longer.resize(2 * file.len(), 0);
+    let mut refused = 0;
+    for len in 0..longer.len() {
+        let mut other = PagedStore::new(&longer[..len], MIN_TILE);
+        let mut memory = Aligned([0; 4096]);
+        refused += usize::from(Gguf::open(&mut other, &mut Arena::new(&mut memory.0)).is_err());
+        let gguf = Gguf::open(&mut whole, &mut Arena::new(&mut memory.0)).unwrap();
+        refused += usize::from(use_contents(&mut other, &gguf).is_err());
+    }
+    assert!(refused > file.len());
 }

@@ -71,7 +71,7 @@ fn go_on(session: &mut Session<'_>, store: &mut MemoryStore<Vec<u8>>) -> Vec<(Ve
 #[test]
 fn what_is_restored_goes_on_with_the_same_bits() {
     let Loaded { mut store, model, .. } = load(&golden(LIVELY));
-    let windows = TYPES.into_iter().flat_map(|element| [0, 3, 20].map(|window| (element, window)));
+    let windows = TYPES.into_iter().flat_map(|element| [0, 3, 20, 100].map(|window| (element, window)));
     let all = windows.flat_map(|kv| [Backend::REFERENCE, Backend::SCALAR].map(|backend| (kv, backend)));
     for sharing in KvSharing::ALL {
         for ((element, window), backend) in all.clone() {

@@ -5,7 +5,7 @@ use ouro_runtime::depth::{ExitPolicy, FixedDepth, LoopState, Margin, Needs, QExi
 use ouro_runtime::depth::{StepDifference, TopProbability};
 use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
 use ouro_runtime::session::{Feed, Session, SessionError, Settings};
-use ouro_runtime::store::{MIN_TILE, Span, Store, StoreCounters, StoreError};
+use ouro_runtime::store::{Fault, Faulty, MIN_TILE, Store, StoreError};
 use ouro_tests::PagedStore;
 use ouro_tests::harness::{Loaded, golden, greedy, load, session};
 
@@ -169,45 +169,6 @@ fn a_policy_of_ones_own() {
     assert_eq!((turn.depths, turn.reasons), (vec![2; 8], vec!["second"; 8]));
 }
 
-/// Fails the load with this number, once.
-struct FailsOnce<S> {
-    store: S,
-    loads_left: usize,
-}
-
-impl<S: Store> Store for FailsOnce<S> {
-    fn len(&self) -> u64 {
-        self.store.len()
-    }
-
-    fn max_tile(&self) -> usize {
-        self.store.max_tile()
-    }
-
-    fn load(&mut self, want: Span, next: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
-        match self.loads_left.checked_sub(1) {
-            Some(left) => self.loads_left = left,
-            None => {
-                self.loads_left = usize::MAX;
-                return Err(StoreError::Io { span: want, code: 5 });
-            }
-        }
-        self.store.load(want, next)
-    }
-
-    fn current(&self) -> Span {
-        self.store.current()
-    }
-
-    fn tile(&self) -> &[u8] {
-        self.store.tile()
-    }
-
-    fn counters(&self) -> StoreCounters {
-        self.store.counters()
-    }
-}
-
 /// Feeds until it works; gives the number of failures.
 fn stubborn<S: Store>(session: &mut Session<'_>, store: &mut S, tokens: &[u32], feed: Feed) -> usize {
     for failures in 0.. {
@@ -230,7 +191,8 @@ fn any_failed_read_is_survived() {
     let Loaded { store, model, .. } = lively();
     for sharing in [KvSharing::PerLoop, KvSharing::Last, KvSharing::Averaged] {
         let run = |fails_at| {
-            let mut store = FailsOnce { store: store.clone(), loads_left: fails_at };
+            let faults = |load, _| (load == fails_at).then_some(Fault::Error(5));
+            let mut store = Faulty::new(store.clone(), faults, vec![0; 800_000]);
             let mut session = session(model, settings(sharing, KvType::Int8, 3));
             let mut failures = stubborn(&mut session, &mut store, &PROMPT, Feed::Prompt);
             for token in [7, 300, 12] {
@@ -238,7 +200,7 @@ fn any_failed_read_is_survived() {
             }
             (bits(session.logits()), failures)
         };
-        let (expected, none) = run(usize::MAX);
+        let (expected, none) = run(u64::MAX);
         assert_eq!(none, 0);
         let mut failed = 0;
         for fails_at in 0.. {
@@ -262,6 +224,7 @@ fn refusals_name_the_sizes_and_leave_the_session_usable() {
     assert_eq!(session.feed(&long, Feed::Prompt), Err(SessionError::Prompt { found: 17, rows: 16 }));
     assert_eq!(session.feed(&[], Feed::Prompt), Err(SessionError::Prompt { found: 0, rows: 16 }));
     assert_eq!(session.feed(&[1, 512], Feed::Prompt), Err(SessionError::Token { token: 512, vocab: 512 }));
+    assert_eq!(session.feed(&[1, 2], Feed::Generated), Err(SessionError::Generated { found: 2 }));
     assert_eq!(session.step(&mut store, &FixedDepth), Err(SessionError::NothingInFlight));
     session.feed(&PROMPT, Feed::Prompt).unwrap();
     session.run(&mut store, &FixedDepth).unwrap();
@@ -289,7 +252,6 @@ fn senseless_settings_are_refused() {
         ("context", Settings { context: 0, ..sane }),
         ("context", Settings { rows: 0, ..sane }),
         ("context", Settings { rows: 65, ..sane }),
-        ("KV window", Settings { kv: KvSettings { window: 65, ..sane.kv }, ..sane }),
     ] {
         match Session::arena_bytes(model, &settings) {
             Err(SessionError::Setting { setting: found, .. }) => assert_eq!(found, setting),
@@ -298,6 +260,18 @@ fn senseless_settings_are_refused() {
     }
     let huge = Settings { context: usize::MAX / 8, ..sane };
     assert!(matches!(Session::arena_bytes(model, &huge), Err(SessionError::Arena(_))));
+}
+
+#[test]
+fn a_window_larger_than_the_context_is_the_context() {
+    let Loaded { mut store, model, .. } = lively();
+    let mut run = |window| {
+        let settings = Settings { context: 20, ..settings(KvSharing::Last, KvType::F16, window) };
+        let mut session = session(model, settings);
+        greedy(&mut session, &mut store, &QExit(0.4), &PROMPT, 8).unwrap();
+        (Session::arena_bytes(model, &settings), bits(session.logits()))
+    };
+    assert!(run(20) == run(21) && run(20) == run(usize::MAX) && run(20) != run(2));
 }
 
 #[test]

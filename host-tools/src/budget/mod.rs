@@ -1,13 +1,16 @@
 //! Budgets on the command line.
 
+mod energy;
 mod report;
 
+pub use energy::Rapl;
 pub use report::BudgetReport;
 
 use crate::args::parse_bytes;
 use crate::error::Error;
 use crate::open::session_error;
 use crate::power::{Power, PowerArgs, PowerMode};
+use crate::store::HostStore;
 use ouro_runtime::clock::Clock;
 use ouro_runtime::depth::{Bucket, Budget, LOOP};
 use ouro_runtime::session::Session;
@@ -38,6 +41,10 @@ pub struct BudgetArgs {
     /// may be saved up
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub byte_budget: Option<usize>,
+    /// Joules per token that the processor may use in the long run, as 2, 0.5J or 300mJ, with --fallback
+    /// as above; twice as many may be saved up. Linux counts them (RAPL), with all that runs beside
+    #[arg(long, value_name = "JOULES", value_parser = energy::parse_energy)]
+    pub energy_budget: Option<u64>,
     /// The longest that a token may take, as 250ms or 1.5s: the deepest loop done by then answers
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub token_time: Option<Duration>,
@@ -50,15 +57,32 @@ pub struct BudgetArgs {
 }
 
 impl BudgetArgs {
-    /// Bounds a session by what was asked for, if anything was; gives what watches over its power.
+    /// What counts energy, if that is bounded.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if this machine does not tell.
+    pub fn meter(&self) -> Result<Option<Rapl>, Error> {
+        self.energy_budget.map(|_| Rapl::open(&self.power.sysfs)).transpose()
+    }
+
+    /// Bounds a session, with weights from this store, by what was asked for, if anything was; gives what
+    /// watches over its power.
     ///
     /// # Errors
     /// [`Error::Usage`] for a budget whose fallback it could not pay.
-    pub fn lend(&self, session: &mut Session<'_>) -> Result<Option<Power>, Error> {
+    pub fn lend<'s>(
+        &self,
+        session: &mut Session<'s>,
+        store: &HostStore,
+        meter: Option<&'s Rapl>,
+    ) -> Result<Option<Power>, Error> {
         session.set_clock(&*CLOCK);
+        if let Some(meter) = meter {
+            session.set_energy_meter(meter);
+        }
         let settings = session.settings();
         let budget = self.budget(settings.min_loops, settings.max_loops)?;
-        session.set_budget(budget).map_err(session_error)?;
+        session.set_budget(budget, store).map_err(session_error)?;
         self.power.watch(session)
     }
 
@@ -71,7 +95,8 @@ impl BudgetArgs {
                 "{option} says how --budget is spent; give --budget LOOPS, too"
             )));
         }
-        if loops.or(self.byte_budget.map(|bytes| bytes as u64)).is_none() && self.fallback.is_some() {
+        let byte_rate = self.byte_budget.map(|bytes| bytes as u64);
+        if loops.or(byte_rate).or(self.energy_budget).is_none() && self.fallback.is_some() {
             let text = "--fallback is the depth when a budget is used up; give --budget LOOPS, too";
             return Err(Error::Usage(text.to_owned()));
         }
@@ -79,17 +104,15 @@ impl BudgetArgs {
             let burst = self.burst.unwrap_or(2 * max_loops as u64 * LOOP);
             Bucket { rate, burst, resume: self.resume.unwrap_or(burst / 2) }
         });
-        let bytes = self.byte_budget.map(|rate| {
-            let rate = rate as u64;
-            Bucket { rate, burst: 2 * rate, resume: rate }
-        });
+        let [bytes, energy] = [byte_rate, self.energy_budget]
+            .map(|rate| rate.map(|rate| Bucket { rate, burst: rate.saturating_mul(2), resume: rate }));
         // With a whole rate one loop fewer, so that there is something to recover by. What saves power
         // may go down to the minimum depth.
         let affordable =
             self.budget.map_or(min_loops, |rate| (rate.div_ceil(LOOP) as usize).saturating_sub(1));
         let fallback = self.fallback.map_or(affordable.clamp(min_loops, max_loops), usize::from);
         let (token_time, answer_time) = (self.token_time, self.answer_time);
-        Ok(Budget { loops: buckets, bytes, energy: None, fallback, token_time, answer_time })
+        Ok(Budget { loops: buckets, bytes, energy, fallback, token_time, answer_time })
     }
 }
 

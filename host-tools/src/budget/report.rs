@@ -4,6 +4,7 @@ use super::loops_text;
 use crate::generate::Token;
 use crate::power::Power;
 use crate::report::human_bytes;
+use crate::store::HostStore;
 use ouro_runtime::depth::{Bucket, Budget, LOOP, Needs, Reason};
 use ouro_runtime::session::{Cost, Session};
 use serde_json::{Value, json};
@@ -19,13 +20,23 @@ pub struct BudgetReport {
     lowest_rate: Option<u64>,
 }
 
+/// Microjoules in a joule.
+const MICRO: f64 = 1e6;
+
+fn joules(microjoules: i64) -> f64 {
+    microjoules as f64 / MICRO
+}
+
 impl BudgetReport {
-    /// Of a session whose policy needs this; `None` without a budget.
+    /// Of a session with weights from this store, whose policy needs this; `None` without a budget.
     #[must_use]
-    pub fn of(session: &Session<'_>, needs: Needs) -> Option<Self> {
+    pub fn of(session: &Session<'_>, store: &HostStore, needs: Needs) -> Option<Self> {
         let budget = *session.budget();
         let is_bounded = budget != Budget { fallback: budget.fallback, ..Budget::UNLIMITED };
-        is_bounded.then(|| Self { budget, worst_token: session.worst_case(0, 1, needs), lowest_rate: None })
+        is_bounded.then(|| {
+            let worst_token = session.worst_case(store, 0, 1, needs);
+            Self { budget, worst_token, lowest_rate: None }
+        })
     }
 
     /// The same, with how far the rate had to be lowered.
@@ -38,7 +49,7 @@ impl BudgetReport {
     /// each token.
     #[must_use]
     pub fn to_json(&self, tokens: &[&Token]) -> Value {
-        let Budget { loops, bytes, fallback, token_time, answer_time, .. } = self.budget;
+        let Budget { loops, bytes, energy, fallback, token_time, answer_time } = self.budget;
         let bucket = |bucket: Option<Bucket>, unit: f64| {
             let in_units = |value: u64| value as f64 / unit;
             bucket.map(|Bucket { rate, burst, resume }| {
@@ -50,6 +61,7 @@ impl BudgetReport {
         let loops_left: Vec<_> =
             left.iter().map(|left| left.loops.map(|loops| loops as f64 / LOOP as f64)).collect();
         let bytes_left: Vec<_> = left.iter().map(|left| left.bytes).collect();
+        let joules_left: Vec<_> = left.iter().map(|left| left.energy.map(joules)).collect();
         let token_time_left: Vec<_> = left.iter().map(|left| seconds(left.token_time)).collect();
         let answer_time_left: Vec<_> = left.iter().map(|left| seconds(left.answer_time)).collect();
         // Products depend on how much is in the cache, and are not told.
@@ -57,6 +69,7 @@ impl BudgetReport {
         json!({
             "loops": bucket(loops, LOOP as f64),
             "bytes": bucket(bytes, 1.0),
+            "joules": bucket(energy, MICRO),
             "lowest_loop_rate": self.lowest_rate.map(|rate| rate as f64 / LOOP as f64),
             "fallback": fallback,
             "token_seconds": seconds(token_time),
@@ -65,6 +78,7 @@ impl BudgetReport {
             "left": {
                 "loops": loops_left,
                 "bytes": bytes_left,
+                "joules": joules_left,
                 "token_seconds": token_time_left,
                 "answer_seconds": answer_time_left,
             },
@@ -76,7 +90,7 @@ impl BudgetReport {
     /// # Errors
     /// The formatter's.
     pub fn write(&self, f: &mut fmt::Formatter<'_>, tokens: &[&Token]) -> fmt::Result {
-        let Budget { loops, bytes, fallback, token_time, answer_time, .. } = self.budget;
+        let Budget { loops, bytes, energy, fallback, token_time, answer_time } = self.budget;
         let last = tokens.last().map(|token| token.left).unwrap_or_default();
         write!(f, "budget  ")?;
         if let (Some(bucket), Some(left)) = (loops, last.loops) {
@@ -97,13 +111,17 @@ impl BudgetReport {
                 human_bytes(bucket.burst)
             )?;
         }
+        if let (Some(bucket), Some(left)) = (energy, last.energy) {
+            let [rate, burst, left] = [bucket.rate as i64, bucket.burst as i64, left].map(joules);
+            write!(f, "{rate} J per token; {left:.3} of {burst} J saved up at the end; ")?;
+        }
         for (what, time) in [("token", token_time), ("answer", answer_time)] {
             if let Some(time) = time {
                 write!(f, "{time:?} per {what}; ")?;
             }
         }
         let times = tokens.iter().filter(|token| token.depth.reason == Reason::Fallback).count();
-        if loops.or(bytes).is_some() {
+        if loops.or(bytes).or(energy).is_some() {
             write!(f, "{times} tokens at the fallback depth of {fallback}; ")?;
         }
         let Cost { loops, bytes, .. } = self.worst_token;

@@ -101,10 +101,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let settings = args.kv.settings(&args.depth, &opened.model, context, context);
     note_untrained(settings.max_loops, settings.context, config);
     args.ram.divide(&args.model, &mut store, &opened, &settings)?;
+    let meter = args.budget.meter()?;
     let mut memory = Memory::default();
     let (mut session, arena_bytes) = session(&opened.model, settings, &mut memory)?;
     compute.lend(&mut session);
-    let power = args.budget.lend(&mut session)?;
+    let power = args.budget.lend(&mut session, &store, meter.as_ref())?;
     let mut history = Vec::new();
     if let (Some(saved), Some(identity)) = (saved, &identity) {
         history.clone_from(&saved.ids);

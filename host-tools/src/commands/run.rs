@@ -125,22 +125,17 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let wanted = turns.positions(args.max_new).saturating_add(args.max_new);
     let older = saved.as_ref().map_or(0, |saved| saved.ids.len());
     let needed = older.saturating_add(first.ids().len());
-    // A window that the context cuts would be another one in a larger context.
-    let least = if identity.is_some() {
-        needed.max(args.depth.loops.map_or(config.loops, usize::from))
-    } else {
-        needed
-    };
-    let context = args.kv.ctx.unwrap_or(wanted.saturating_add(needed).min(config.context).max(least));
+    let context = args.kv.ctx.unwrap_or(wanted.saturating_add(needed).min(config.context).max(needed));
     let rows = turns.rows().map_or(context, |later| later.max(first.ids().len()));
     let settings = args.kv.settings(&args.depth, &opened.model, context, rows.clamp(1, context.max(1)));
     note_untrained(settings.max_loops, settings.context, config);
     let division = args.ram.divide(&args.model, &mut store, &opened, &settings)?;
+    let meter = args.budget.meter()?;
     let mut memory = Memory::default();
     let (mut session, session_bytes) = session(&opened.model, settings, &mut memory)?;
     compute.lend(&mut session);
-    let power = args.budget.lend(&mut session)?;
-    let budget = BudgetReport::of(&session, args.depth.exit(&opened.model).policy().needs());
+    let power = args.budget.lend(&mut session, &store, meter.as_ref())?;
+    let budget = BudgetReport::of(&session, &store, args.depth.exit(&opened.model).policy().needs());
     let mut history = Vec::new();
     if let (Some(saved), Some(identity)) = (saved, &identity) {
         history.clone_from(&saved.ids);

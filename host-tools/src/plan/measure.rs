@@ -15,7 +15,7 @@ use ouro_runtime::depth::{FixedDepth, Needs};
 use ouro_runtime::kv::KvSettings;
 use ouro_runtime::model::{CHECKSUMS, Model};
 use ouro_runtime::session::{Cost, Feed, Session, Settings, Step, Work};
-use ouro_runtime::store::Store;
+use ouro_runtime::store::{SliceStore, Store};
 use std::io::Cursor;
 use std::path::Path;
 use std::time::Instant;
@@ -117,7 +117,7 @@ impl Times {
     fn machine(&self, (model, settings): (&Model<'_>, &Settings), rows: usize) -> Machine {
         let config = model.config();
         let passes = (config.layers * settings.max_loops) as f64;
-        let cost = |work| Cost::worst_case(model, settings, work, Needs::NOTHING);
+        let cost = |work| Cost::worst_case(model, &SliceStore::new(&[]), settings, work, Needs::NOTHING);
         let token = cost(Work { generated: 1, ..Work::default() });
         let memory = token.bytes as f64 / (passes * self.first + self.head);
 

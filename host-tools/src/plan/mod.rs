@@ -32,6 +32,7 @@ use ouro_runtime::depth::Needs;
 use ouro_runtime::kv::KvType;
 use ouro_runtime::model::Model;
 use ouro_runtime::session::{Cost, Settings, Work};
+use ouro_runtime::store::SliceStore;
 use serde::Serialize;
 
 /// How fast a machine is, per second.
@@ -163,7 +164,7 @@ impl<'d> Plan<'d> {
     fn cost(&self, depth: usize, work: Work) -> Cost {
         let Settings { min_loops, .. } = self.demand.settings;
         let settings = Settings { max_loops: depth, min_loops: min_loops.min(depth), ..self.demand.settings };
-        Cost::worst_case(self.demand.model, &settings, work, self.ask.needs)
+        Cost::worst_case(self.demand.model, &SliceStore::new(&[]), &settings, work, self.ask.needs)
     }
 
     /// A generated token of this depth after `older` positions.
@@ -250,6 +251,5 @@ fn longest_context(demand: &Demand<'_>, ask: &Ask) -> Option<usize> {
 fn with_context<'d>(demand: &Demand<'d>, context: usize) -> Demand<'d> {
     let mut settings = Settings { context, ..demand.settings };
     settings.rows = settings.rows.min(context);
-    settings.kv.window = settings.kv.window.min(context);
     Demand { settings, ..*demand }
 }

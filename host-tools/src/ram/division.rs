@@ -275,7 +275,7 @@ impl Division {
         let mut bytes = 0;
         for tile in tiles.filter(|tile| !is_pinned(tile)) {
             if !halves.iter().any(|half| half.contains(tile)) {
-                halves = [halves[1], FileStore::fetched(tile)];
+                halves = [halves[1], FileStore::pages_of(tile)];
                 bytes += halves[1].len as u64;
             }
         }

@@ -149,7 +149,7 @@ impl FileStore {
 
     /// What is really read for a tile: whole pages.
     #[must_use]
-    pub fn fetched(tile: Span) -> Span {
+    pub fn pages_of(tile: Span) -> Span {
         cover(tile)
     }
 
@@ -373,6 +373,14 @@ impl Store for FileStore {
         };
         let start = usize::try_from(span.offset.saturating_sub(held.offset)).unwrap_or(usize::MAX);
         pages.bytes().get(start..).and_then(|bytes| bytes.get(..span.len)).unwrap_or_default()
+    }
+
+    fn fetched(&self, span: Span) -> u64 {
+        cover(span).len as u64
+    }
+
+    fn reads_ahead(&self) -> bool {
+        true
     }
 
     fn counters(&self) -> StoreCounters {

@@ -381,6 +381,20 @@ impl Store for HostStore {
         }
     }
 
+    fn fetched(&self, span: Span) -> u64 {
+        match &self.medium {
+            Medium::Memory(store) => store.fetched(span),
+            Medium::File(store) => store.fetched(span),
+        }
+    }
+
+    fn reads_ahead(&self) -> bool {
+        match &self.medium {
+            Medium::Memory(store) => store.reads_ahead(),
+            Medium::File(store) => store.reads_ahead(),
+        }
+    }
+
     fn counters(&self) -> StoreCounters {
         match &self.medium {
             Medium::Memory(store) => store.counters(),

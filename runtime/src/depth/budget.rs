@@ -31,8 +31,8 @@ pub struct Budget {
     /// Loops, in thousandths (see [`LOOP`]): a rate of 2500 is two and a half loops per token.
     pub loops: Option<Bucket>,
     /// Bytes fetched from the store. No loop begins unless its bytes and those of the output head
-    /// are there, counted as if nothing were pinned. Paid is what the store counts: also what it reads
-    /// ahead in vain, and whole pages where it reads no less; the rate has to leave room for those.
+    /// are there, counted as if nothing were pinned, as the store moves them: in whole pages where it
+    /// reads no less, and with a tile read ahead in vain where it does. Paid is what the store counts.
     pub bytes: Option<Bucket>,
     /// Microjoules, where an [`EnergyMeter`] can say. A loop is expected to take what the last
     /// one took; what it takes beyond that becomes debt, which later tokens pay back.
@@ -108,9 +108,9 @@ impl Account {
         self.bucket.rate = rate;
     }
 
-    /// `tokens` begin.
-    pub(crate) fn begin(&mut self, tokens: u64) {
-        self.level = self.carried().saturating_add(signed(self.bucket.rate.saturating_mul(tokens)));
+    /// A token begins.
+    pub(crate) fn begin(&mut self) {
+        self.level = self.carried().saturating_add(signed(self.bucket.rate));
     }
 
     /// What the next token finds, without its rate.
@@ -142,21 +142,21 @@ mod tests {
     #[test]
     fn an_account_by_hand() {
         let mut account = Account::new(Bucket { rate: 2500, burst: 3000, resume: 2000 });
-        // Tokens begun together, what they take, what is carried on, whether it has recovered.
-        for (tokens, taken, carried, recovered) in [
-            (1, 5000, 500, false),
-            (1, 3000, 0, false),
-            (2, 3500, 1500, false),
-            (1, 2000, 2000, true),
-            (1, 0, 3000, true),
-            (1, 9000, -3500, false),
-            (1, 0, -1000, false),
+        // What a token takes, what is carried on, whether it has recovered.
+        for (taken, carried, recovered) in [
+            (5000, 500, false),
+            (3000, 0, false),
+            (1000, 1500, false),
+            (2000, 2000, true),
+            (0, 3000, true),
+            (9000, -3500, false),
+            (0, -1000, false),
         ] {
-            account.begin(tokens);
+            account.begin();
             account.take(taken);
             assert_eq!((account.carried(), account.has_recovered()), (carried, recovered), "{account:?}");
         }
-        account.begin(1);
+        account.begin();
         assert!(account.affords(1500) && !account.affords(1501));
     }
 
@@ -164,10 +164,10 @@ mod tests {
     fn no_number_is_too_large() {
         let most = Bucket { rate: u64::MAX, burst: u64::MAX, resume: u64::MAX };
         let mut account = Account::new(most);
-        account.begin(u64::MAX);
+        account.begin();
         account.take(u64::MAX);
         account.take(u64::MAX);
-        account.begin(1);
+        account.begin();
         assert!(account.affords(0) && !account.affords(u64::MAX));
     }
 }

@@ -1,9 +1,10 @@
 //! A session's budget, and the most that work within it can cost.
 
-use super::cost::{Cost, Work, worst_case};
+use super::cost::{Cost, Fetches, Work, worst_case};
 use super::{Session, SessionError};
 use crate::clock::Clock;
 use crate::depth::{Budget, EnergyMeter, Left, Needs};
+use crate::store::Store;
 
 impl<'a> Session<'a> {
     /// The clock of the budget of time.
@@ -16,13 +17,14 @@ impl<'a> Session<'a> {
         self.ledger.set_meter(meter);
     }
 
-    /// Bounds what is generated from the next feed on; every bucket begins full.
+    /// Bounds what is generated from the next feed on, with weights from this store; every bucket
+    /// begins full.
     ///
     /// # Errors
     /// The budget is as before then: [`SessionError::LoopRate`] or [`SessionError::ByteRate`] if a
     /// token in fallback could not be paid, [`SessionError::Setting`] for what makes no sense.
-    pub fn set_budget(&mut self, budget: Budget) -> Result<(), SessionError> {
-        self.ledger.set_budget(budget, &self.settings, self.model)
+    pub fn set_budget<S: Store>(&mut self, budget: Budget, store: &S) -> Result<(), SessionError> {
+        self.ledger.set_budget(budget, &self.settings, (self.model, store))
     }
 
     /// Another rate for the bucket of loops, in thousandths: a machine that gets hot, or whose
@@ -53,11 +55,12 @@ impl<'a> Session<'a> {
     }
 
     /// The most that a prompt of `prompt` tokens and then `generated` tokens, fed one by one, can
-    /// cost from here on with a policy that needs this. What is computed never exceeds it; bytes are
-    /// counted as if nothing were pinned, and without what a store reads ahead in vain.
+    /// cost from here on with weights from this store and a policy that needs this. What is computed and
+    /// fetched never exceeds it; bytes are counted as if nothing were pinned.
     #[must_use]
-    pub fn worst_case(&self, prompt: usize, generated: usize, needs: Needs) -> Cost {
+    pub fn worst_case<S: Store>(&self, store: &S, prompt: usize, generated: usize, needs: Needs) -> Cost {
         let work = Work { older: self.kv.len(), prompt, generated };
-        worst_case(self.model, &self.settings, work, needs, self.ledger.most(generated as u64))
+        let fetches = Fetches::of(self.model, store);
+        worst_case(self.model, &fetches, &self.settings, work, needs, self.ledger.most(generated as u64))
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Settings;
 use crate::depth::{LOOP, Needs};
-use crate::model::{Config, Model};
+use crate::model::{Config, Model, Tile};
+use crate::store::Store;
 use core::time::Duration;
 
 /// An amount of work.
@@ -15,7 +16,7 @@ pub struct Cost {
     pub heads: u64,
     /// Multiplications with accumulation: of matrices and of attention.
     pub macs: u64,
-    /// Bytes fetched from the store.
+    /// Bytes fetched from the store, as it moves them ([`Store::fetched`]).
     pub bytes: u64,
 }
 
@@ -45,8 +46,14 @@ impl Cost {
     /// The most that this work can cost without a budget, with a policy that needs this: what
     /// [`Session::worst_case`](super::Session::worst_case) says, before there is a session.
     #[must_use]
-    pub fn worst_case(model: &Model<'_>, settings: &Settings, work: Work, needs: Needs) -> Self {
-        worst_case(model, settings, work, needs, [None, None])
+    pub fn worst_case<S: Store>(
+        model: &Model<'_>,
+        store: &S,
+        settings: &Settings,
+        work: Work,
+        needs: Needs,
+    ) -> Self {
+        worst_case(model, &Fetches::of(model, store), settings, work, needs, [None, None])
     }
 
     /// The time that this takes where nothing is fetched while something is computed: no store
@@ -61,10 +68,57 @@ impl Cost {
     }
 }
 
+/// Bytes that a store moves for the parts of a token at most, whatever it keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fetches {
+    /// One pass through the stack.
+    pub(super) pass: u64,
+    /// The output head.
+    pub(super) head: u64,
+    /// An embedding.
+    pub(super) row: u64,
+    /// The largest tile.
+    pub(super) tile: u64,
+    /// What is fetched in vain, once per token at most: the tile that was announced when something
+    /// else turned out to follow.
+    pub(super) ahead: u64,
+}
+
+impl Fetches {
+    pub(super) fn of<S: Store>(model: &Model<'_>, store: &S) -> Self {
+        let max = store.max_tile();
+        let size = |tile: Tile| store.fetched(tile.span);
+        let (stack, head) = (model.stack_tiles(max).map(size), model.head_tiles(max).map(size));
+        let tile = stack.clone().chain(head.clone()).max().unwrap_or_default();
+        // Where a row begins in a page differs from row to row.
+        let rows = (0..model.config().vocab as u32).map(|token| store.fetched(model.embedding_row(token)));
+        Self {
+            pass: stack.fold(0, u64::saturating_add),
+            head: head.fold(0, u64::saturating_add),
+            row: rows.max().unwrap_or_default(),
+            tile,
+            ahead: if store.reads_ahead() { tile } else { 0 },
+        }
+    }
+
+    /// Another loop, and the head after it.
+    pub(super) fn loop_and_head(&self) -> u64 {
+        self.pass.saturating_add(self.head).saturating_add(self.ahead)
+    }
+
+    /// What every token must add to a budget so that one of depth `fallback` can be paid, and something
+    /// is left to recover by: a tile.
+    pub(super) fn least_rate(&self, fallback: usize) -> u64 {
+        let passes = self.pass.saturating_mul(fallback as u64);
+        passes.saturating_add(self.head).saturating_add(self.row).saturating_add(self.tile)
+    }
+}
+
 /// See [`Session::worst_case`](super::Session::worst_case). `left` are the loops, in thousandths, and
 /// the bytes that the generated tokens may take at most.
 pub(super) fn worst_case(
     model: &Model<'_>,
+    fetches: &Fetches,
     settings: &Settings,
     Work { older, prompt, generated }: Work,
     needs: Needs,
@@ -94,14 +148,13 @@ pub(super) fn worst_case(
     // One head per token at least, and none without a loop.
     let heads = if needs.logits { heads.min(loops.max(generated)) } else { heads };
 
-    let bytes_of = |passes: u64, heads: u64, positions: u64| {
-        let row = model.embedding_row(0).len as u64;
-        let passes = passes.saturating_mul(loop_bytes(model));
-        passes
-            .saturating_add(heads.saturating_mul(head_bytes(model)))
-            .saturating_add(row.saturating_mul(positions))
+    let bytes_of = |passes: u64, heads: u64, positions: u64, feeds: u64| {
+        let Fetches { pass, head, row, ahead, .. } = *fetches;
+        [(passes, pass), (heads, head), (positions, row), (feeds, ahead)]
+            .into_iter()
+            .fold(0u64, |sum, (times, bytes)| sum.saturating_add(bytes.saturating_mul(times)))
     };
-    let generated_bytes = bytes_of(loops, heads, generated);
+    let generated_bytes = bytes_of(loops, heads, generated, generated);
     let generated_bytes = bytes_left.map_or(generated_bytes, |left| generated_bytes.min(left));
     let all_heads = heads.saturating_add(prompt_heads);
     Cost {
@@ -111,7 +164,7 @@ pub(super) fn worst_case(
             .saturating_mul(max_loops)
             .saturating_add(token_macs.saturating_mul(loops))
             .saturating_add(all_heads.saturating_mul(head_macs(config))),
-        bytes: bytes_of(prompt_passes, prompt_heads, prompt).saturating_add(generated_bytes),
+        bytes: bytes_of(prompt_passes, prompt_heads, prompt, prompt.min(1)).saturating_add(generated_bytes),
     }
 }
 
@@ -129,17 +182,6 @@ pub(super) fn layer_macs(config: &Config, older: usize, rows: usize) -> u64 {
 /// The output head of one position.
 pub(super) fn head_macs(config: &Config) -> u64 {
     (config.vocab as u64).saturating_mul(config.hidden as u64)
-}
-
-/// Bytes fetched for one pass through the stack at most: no tiles have more gaps between matrices
-/// in them than the largest.
-pub(super) fn loop_bytes(model: &Model<'_>) -> u64 {
-    model.stack_tiles(usize::MAX).fold(0, |sum, tile| sum.saturating_add(tile.span.len as u64))
-}
-
-/// Bytes fetched for the output head.
-pub(super) fn head_bytes(model: &Model<'_>) -> u64 {
-    model.head_tiles(usize::MAX).fold(0, |sum, tile| sum.saturating_add(tile.span.len as u64))
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ pub enum SessionError {
         /// [`Settings::rows`](super::Settings::rows).
         rows: usize,
     },
+    /// Several tokens were fed as one that was generated.
+    Generated {
+        /// Their number.
+        found: usize,
+    },
     /// The cache is full.
     Context {
         /// Positions that there would have been.
@@ -52,7 +57,7 @@ pub enum SessionError {
     ByteRate {
         /// Bytes that every token adds.
         rate: u64,
-        /// Bytes of a token of the fallback depth at most.
+        /// Bytes of a token of the fallback depth at most, and a tile to recover by.
         needed: u64,
     },
     /// The time was up before a token had the minimum depth, or a prompt all its loops.
@@ -110,6 +115,10 @@ impl fmt::Display for SessionError {
                 f,
                 "the prompt has {found} tokens, but the arena holds the activations of {rows}; shorten it or lend a larger arena"
             ),
+            Self::Generated { found } => write!(
+                f,
+                "{found} tokens were fed as a generated one; each has a depth of its own: feed them one by one, or as a prompt"
+            ),
             Self::Context { wanted, context } => write!(
                 f,
                 "the conversation would take {wanted} positions, but the KV cache holds {context}; enlarge the context or begin anew"
@@ -125,7 +134,7 @@ impl fmt::Display for SessionError {
             ),
             Self::ByteRate { rate, needed } => write!(
                 f,
-                "the budget of bytes adds {rate} per token, but a token of the fallback depth may fetch {needed}; raise it or lower the fallback depth"
+                "the budget of bytes adds {rate} per token, but the fallback depth needs at least {needed}; raise it or lower the fallback depth"
             ),
             Self::OutOfTime { loops } => write!(
                 f,

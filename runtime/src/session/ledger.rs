@@ -1,10 +1,11 @@
 //! What a session may still spend: its buckets, its deadlines, and whether it is in fallback.
 
-use super::cost::{head_bytes, loop_bytes};
+use super::cost::Fetches;
 use super::{Feed, SessionError, Settings};
 use crate::clock::{Clock, between, together};
 use crate::depth::{Account, Bucket, Budget, EnergyMeter, LOOP, Left, Reason};
 use crate::model::Model;
+use crate::store::Store;
 use core::time::Duration;
 
 /// Whether tokens run the fallback depth.
@@ -47,8 +48,8 @@ pub(super) struct Ledger<'a> {
     mode: Mode,
     /// Bytes fetched for another loop and its head at most.
     loop_and_head_bytes: u64,
-    /// Whether a generated token is in flight, and how many positions it has.
-    generated: Option<u64>,
+    /// Whether a generated token is in flight.
+    is_generated: bool,
     token_deadline: Option<Duration>,
     answer_deadline: Option<Duration>,
     lately: Lately,
@@ -68,7 +69,7 @@ impl<'a> Ledger<'a> {
             energy: None,
             mode: Mode::Normal,
             loop_and_head_bytes: 0,
-            generated: None,
+            is_generated: false,
             token_deadline: None,
             answer_deadline: None,
             lately: Lately::default(),
@@ -86,11 +87,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// Takes a budget whose promises can be kept, with full buckets.
-    pub(super) fn set_budget(
+    pub(super) fn set_budget<S: Store>(
         &mut self,
         budget: Budget,
         settings: &Settings,
-        model: &Model<'_>,
+        (model, store): (&Model<'_>, &S),
     ) -> Result<(), SessionError> {
         let bad = |setting, expected| Err(SessionError::Setting { setting, expected });
         let Budget { loops, bytes, energy, fallback, token_time, answer_time } = budget;
@@ -102,9 +103,8 @@ impl<'a> Ledger<'a> {
             return bad("resume", "at most the burst, which is all that a bucket ever keeps");
         }
         check_loop_rate(loops, fallback)?;
-        let (loop_bytes, head_bytes) = (loop_bytes(model), head_bytes(model));
-        let needed = head_bytes.saturating_add(model.embedding_row(0).len as u64);
-        let needed = needed.saturating_add(loop_bytes.saturating_mul(fallback as u64));
+        let fetches = bytes.map(|_| Fetches::of(model, store)).unwrap_or_default();
+        let needed = fetches.least_rate(fallback);
         if let Some(bucket) = bytes.filter(|bucket| bucket.rate < needed) {
             return Err(SessionError::ByteRate { rate: bucket.rate, needed });
         }
@@ -124,7 +124,7 @@ impl<'a> Ledger<'a> {
         self.bytes = bytes.map(Account::new);
         self.energy = energy.map(Account::new);
         self.mode = Mode::Normal;
-        self.loop_and_head_bytes = loop_bytes.saturating_add(head_bytes);
+        self.loop_and_head_bytes = fetches.loop_and_head();
         (self.token_deadline, self.answer_deadline) = (None, None);
         Ok(())
     }
@@ -143,18 +143,16 @@ impl<'a> Ledger<'a> {
         &self.budget
     }
 
-    /// Positions are put in flight.
-    pub(super) fn begin(&mut self, feed: Feed, positions: usize) {
+    /// A prompt or a token is put in flight.
+    pub(super) fn begin(&mut self, feed: Feed) {
         let now = self.now();
         self.token_deadline = None;
+        self.is_generated = feed == Feed::Generated;
         match feed {
             Feed::Prompt => {
-                self.generated = None;
                 self.answer_deadline = after(now, self.budget.answer_time);
             }
             Feed::Generated => {
-                let positions = positions as u64;
-                self.generated = Some(positions);
                 self.token_deadline = after(now, self.budget.token_time);
                 let has_recovered = self.accounts().all(|account| account.has_recovered());
                 self.mode = match self.mode {
@@ -162,7 +160,7 @@ impl<'a> Ledger<'a> {
                     Mode::Fallback if has_recovered => Mode::Normal,
                     mode => mode,
                 };
-                self.accounts().for_each(|account| account.begin(positions));
+                self.accounts().for_each(Account::begin);
             }
         }
     }
@@ -171,14 +169,14 @@ impl<'a> Ledger<'a> {
     pub(super) fn begin_loop(&mut self) {
         self.loop_began = self.now();
         self.loop_energy = 0;
-        if let (Some(positions), Some(loops)) = (self.generated, &mut self.loops) {
-            loops.take(positions.saturating_mul(LOOP));
+        if let Some(loops) = self.loops.as_mut().filter(|_| self.is_generated) {
+            loops.take(LOOP);
         }
     }
 
     /// The loop in hand is done.
     pub(super) fn end_loop(&mut self) {
-        if self.generated.is_some() {
+        if self.is_generated {
             self.lately.loop_time = between(self.loop_began, self.now());
             self.lately.loop_energy = self.loop_energy;
         }
@@ -200,7 +198,7 @@ impl<'a> Ledger<'a> {
         } else {
             self.loop_energy = self.loop_energy.saturating_add(energy);
         }
-        if self.generated.is_some() {
+        if self.is_generated {
             if let Some(account) = &mut self.bytes {
                 account.take(now.bytes.saturating_sub(before.bytes));
             }
@@ -212,7 +210,7 @@ impl<'a> Ledger<'a> {
 
     /// The fallback depth, if the token in flight has to run it.
     pub(super) fn fallback(&self) -> Option<usize> {
-        (self.mode == Mode::Fallback && self.generated.is_some()).then_some(self.budget.fallback)
+        (self.mode == Mode::Fallback && self.is_generated).then_some(self.budget.fallback)
     }
 
     pub(super) fn is_in_fallback(&self) -> bool {
@@ -221,8 +219,10 @@ impl<'a> Ledger<'a> {
 
     /// Why a token that wants another loop, and need not run it, can't have it.
     pub(super) fn refusal(&mut self) -> Option<Reason> {
-        let positions = self.generated?;
-        if self.mode == Mode::Normal && !self.affords_loop(positions) {
+        if !self.is_generated {
+            return None;
+        }
+        if self.mode == Mode::Normal && !self.affords_loop() {
             self.mode = Mode::Exhausted;
             return Some(Reason::Budget);
         }
@@ -230,10 +230,10 @@ impl<'a> Ledger<'a> {
         self.is_out_of_time(together(loop_time, head_time)).then_some(Reason::Deadline)
     }
 
-    fn affords_loop(&self, positions: u64) -> bool {
+    fn affords_loop(&self) -> bool {
         let Lately { loop_energy, head_energy, .. } = self.lately;
         let costs = [
-            (&self.loops, positions.saturating_mul(LOOP)),
+            (&self.loops, LOOP),
             (&self.bytes, self.loop_and_head_bytes),
             (&self.energy, loop_energy.saturating_add(head_energy)),
         ];

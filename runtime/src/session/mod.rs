@@ -36,7 +36,7 @@ pub enum Feed {
     /// A prompt or a part of one: all its positions run all D loops, and the policy decides
     /// which of them answers for the last position.
     Prompt,
-    /// Generated: stops at the depth that the policy chooses, within the budget.
+    /// One generated token: stops at the depth that the policy chooses, within the budget.
     Generated,
 }
 
@@ -222,12 +222,15 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Nothing is in flight then: [`SessionError::Prompt`], [`SessionError::Context`],
-    /// [`SessionError::Token`].
+    /// [`SessionError::Token`], [`SessionError::Generated`].
     pub fn feed(&mut self, tokens: &[u32], feed: Feed) -> Result<(), SessionError> {
         self.phase = Phase::Idle;
         let vocab = self.model.config().vocab;
         if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocab) {
             return Err(SessionError::Token { token, vocab });
+        }
+        if feed == Feed::Generated && tokens.len() > 1 {
+            return Err(SessionError::Generated { found: tokens.len() });
         }
         let context = self.settings.context;
         if tokens.len() > context - self.kv.len() {
@@ -247,7 +250,7 @@ impl<'a> Session<'a> {
         self.answer = None;
         self.logits_of_loop = 0;
         self.kv.begin(tokens.len());
-        self.ledger.begin(feed, tokens.len());
+        self.ledger.begin(feed);
         Ok(())
     }
 

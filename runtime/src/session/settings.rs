@@ -45,9 +45,6 @@ impl Settings {
         if self.context == 0 || self.rows == 0 || self.rows > self.context {
             return bad("context", "at least 1 position, and as many as the longest prompt");
         }
-        if self.kv.sharing != KvSharing::PerLoop && self.kv.window > self.context {
-            return bad("KV window", "at most the context");
-        }
         Ok(())
     }
 }

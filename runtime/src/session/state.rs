@@ -8,7 +8,7 @@
 
 use super::{Identity, Session};
 use crate::kernels::Backend;
-use crate::kv::KvSharing;
+use crate::kv::{KvSettings, KvSharing};
 use bytemuck::{Pod, Zeroable, bytes_of, bytes_of_mut, must_cast_slice, must_cast_slice_mut};
 use core::fmt;
 use xxhash_rust::xxh3::Xxh3;
@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub const HEADER: usize = size_of::<Header>();
 
 const MAGIC: [u8; 8] = *b"OURO KV\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -204,7 +204,7 @@ impl Session<'_> {
         write(bytes_of(&self.header(identity, note.len() as u32)))?;
         write(note)?;
         write(must_cast_slice(self.ids()))?;
-        self.kv.each_part(positions, &mut |bytes| write(bytes))?;
+        self.kv.each_part(positions, self.kv.windowed(), &mut |bytes| write(bytes))?;
         let digest = sum.digest();
         sink(bytes_of(&digest))
     }
@@ -232,7 +232,7 @@ impl Session<'_> {
         let (note_len, positions) = self.check(&header, identity, note.len()).map_err(RestoreError::State)?;
         read(note.get_mut(..note_len).unwrap_or_default())?;
         read(must_cast_slice_mut(self.ids.get_mut(..positions).unwrap_or_default()))?;
-        self.kv.each_part(positions, &mut read)?;
+        self.kv.each_part(positions, header.windowed, &mut read)?;
         let expected = sum.digest();
         let mut found = 0u64;
         source(bytes_of_mut(&mut found)).map_err(RestoreError::Source)?;
@@ -250,6 +250,12 @@ impl Session<'_> {
         self.ids.get(..self.kv.len()).unwrap_or_default()
     }
 
+    /// The window that was asked for, whatever the context leaves of it.
+    fn window(&self) -> usize {
+        let KvSettings { sharing, window, .. } = self.settings.kv;
+        if sharing == KvSharing::PerLoop { 0 } else { window }
+    }
+
     fn header(&self, identity: &Identity, note: u32) -> Header {
         let (settings, config) = (self.kv.settings(), self.model.config());
         let sharing = KvSharing::ALL.iter().position(|sharing| *sharing == settings.sharing);
@@ -261,7 +267,7 @@ impl Session<'_> {
             tokenizer: identity.tokenizer,
             positions: self.kv.len() as u64,
             windowed: self.kv.windowed(),
-            window: settings.window as u64,
+            window: self.window() as u64,
             layers: config.layers as u32,
             kv_heads: config.kv_heads as u32,
             head_dim: config.head_dim as u32,

@@ -111,10 +111,19 @@ impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Checked<S, T, V> {
 
     /// What has to be read so that `want` can be checked.
     fn needed(&self, want: Span) -> Span {
-        let is_weights = want.offset >= self.sums.offset && want.len > 0;
-        if !is_weights || self.pieces(want).all(|number| self.is_verified(number)) {
+        if !self.is_weights(want) || self.pieces(want).all(|number| self.is_verified(number)) {
             return want;
         }
+        self.whole_pieces(want)
+    }
+
+    /// Whether this is a part of the weights.
+    fn is_weights(&self, span: Span) -> bool {
+        span.offset >= self.sums.offset && span.len > 0
+    }
+
+    /// What has to be read so that all of `want`, which is weights, can be checked.
+    fn whole_pieces(&self, want: Span) -> Span {
         let pieces = self.pieces(want);
         let offset = self.piece(*pieces.start()).offset.min(want.offset);
         let end = self.piece(*pieces.end()).end().max(want.end());
@@ -162,7 +171,7 @@ impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Store for Checked<
         let needed = self.needed(want);
         let next: heapless::Vec<Span, 2> = next.into_iter().take(2).map(|span| self.needed(span)).collect();
         self.inner.load(needed, next)?;
-        if want.offset >= self.sums.offset && want.len > 0 {
+        if self.is_weights(want) {
             self.verify(needed).inspect_err(|_| self.inner.discard())?;
         }
         self.current = want;
@@ -182,6 +191,16 @@ impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Store for Checked<
         let start = usize::try_from(self.current.offset.saturating_sub(loaded.offset)).unwrap_or(usize::MAX);
         let bytes = self.inner.tile().get(start..).unwrap_or_default();
         bytes.get(..self.current.len).unwrap_or(bytes)
+    }
+
+    /// As if nothing were verified yet.
+    fn fetched(&self, span: Span) -> u64 {
+        let has_sums = self.is_weights(span) && !self.sums.sums.as_ref().is_empty();
+        self.inner.fetched(if has_sums { self.whole_pieces(span) } else { span })
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.inner.reads_ahead()
     }
 
     fn counters(&self) -> StoreCounters {

@@ -145,6 +145,14 @@ where
         }
     }
 
+    fn fetched(&self, span: Span) -> u64 {
+        self.inner.fetched(span)
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.inner.reads_ahead()
+    }
+
     fn counters(&self) -> StoreCounters {
         self.inner.counters()
     }

@@ -46,18 +46,22 @@ impl<'b, F: ReadNorFlash> FlashStore<'b, F> {
         Ok(store)
     }
 
-    /// Reads the smallest run of whole reads around `want` to the front of the block buffer, and
-    /// gives how many of its bytes come before `want`.
-    fn read(&mut self, want: Span) -> Result<usize, StoreError> {
+    /// The smallest run of whole reads around `want`: where it begins in the chip, its length, and how
+    /// many of its bytes come before `want`.
+    fn reads(&self, want: Span) -> Option<(u32, u32, u32)> {
         let read_size = read_size::<F>();
+        let offset = self.start.checked_add(u32::try_from(want.offset).ok()?)?;
+        let before = offset.checked_rem(read_size).unwrap_or_default();
+        let len = u32::try_from(want.len).ok()?.checked_add(before)?.checked_next_multiple_of(read_size)?;
+        Some((offset.saturating_sub(before), len, before))
+    }
+
+    /// Reads what is needed for `want` to the front of the block buffer, and gives how many of its bytes
+    /// come before `want`.
+    fn read(&mut self, want: Span) -> Result<usize, StoreError> {
         let io = |kind| StoreError::Io { span: want, code: code(kind) };
         let bounds = || io(NorFlashErrorKind::OutOfBounds);
-        let offset = u32::try_from(want.offset).ok().and_then(|offset| self.start.checked_add(offset));
-        let offset = offset.ok_or_else(bounds)?;
-        let before = offset.checked_rem(read_size).unwrap_or_default();
-        let begin = offset.saturating_sub(before);
-        let len = u32::try_from(want.len).ok().and_then(|len| len.checked_add(before));
-        let len = len.and_then(|len| len.checked_next_multiple_of(read_size)).ok_or_else(bounds)?;
+        let (begin, len, before) = self.reads(want).ok_or_else(bounds)?;
         let max = self.max_tile();
         let buffer = usize::try_from(len).ok().and_then(|len| self.block_buffer.get_mut(..len));
         let buffer = buffer.ok_or(StoreError::TooLarge { span: want, max })?;
@@ -96,6 +100,10 @@ impl<F: ReadNorFlash> Store for FlashStore<'_, F> {
     fn tile(&self) -> &[u8] {
         let end = self.skipped.saturating_add(self.current.len);
         self.block_buffer.get(self.skipped..end).unwrap_or_default()
+    }
+
+    fn fetched(&self, span: Span) -> u64 {
+        self.reads(span).map_or(span.len as u64, |(_, len, _)| len.into())
     }
 
     fn counters(&self) -> StoreCounters {
@@ -189,8 +197,11 @@ mod tests {
         let chip = Chip::<8> { bytes: bytes(1024), reads: 2 };
         let mut buffer = [0; 512];
         let mut store = FlashStore::new(chip, 0, 1000, &mut buffer).unwrap();
-        store.load(Span { offset: 7, len: 2 }, None).unwrap();
-        store.load(Span { offset: 8, len: 8 }, None).unwrap();
+        let spans = [Span { offset: 7, len: 2 }, Span { offset: 8, len: 8 }];
+        assert_eq!(spans.map(|span| store.fetched(span)), [16, 8]);
+        for span in spans {
+            store.load(span, None).unwrap();
+        }
         assert_eq!((store.counters().tiles, store.counters().bytes), (2, 16 + 8));
         let span = Span { offset: 16, len: 8 };
         assert_eq!(store.load(span, None), Err(StoreError::Io { span, code: 3 }));

@@ -8,6 +8,8 @@
 //! Stores go around stores: [`Pinned`] keeps some tiles for good, [`Retry`] tries again, [`Checked`]
 //! notices rotten bytes, [`Faulty`] misbehaves as a test wants it to.
 
+#[cfg(feature = "embedded-storage-async")]
+mod blocking;
 mod checked;
 mod fault;
 #[cfg(feature = "embedded-storage")]
@@ -16,6 +18,8 @@ mod memory;
 mod pinned;
 mod retry;
 
+#[cfg(feature = "embedded-storage-async")]
+pub use blocking::BlockingFlash;
 pub use checked::{Checked, PIECE, Sums, checksum};
 pub use fault::{Fault, Faulty};
 #[cfg(feature = "embedded-storage")]
@@ -104,6 +108,17 @@ pub trait Store {
 
     /// The bytes of the current tile; empty if there is none.
     fn tile(&self) -> &[u8];
+
+    /// Bytes that reading this span moves at most, whatever is kept of earlier reads: more than its
+    /// length where the medium is read in whole pages, or beside what was asked for.
+    fn fetched(&self, span: Span) -> u64 {
+        span.len as u64
+    }
+
+    /// Whether an announced tile may have been fetched, and is counted, that is not wanted after all.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
 
     /// What was fetched so far.
     fn counters(&self) -> StoreCounters;

@@ -137,6 +137,14 @@ impl<S: Store, P: AsRef<[Pin]> + AsMut<[Pin]>, M: AsRef<[u8]> + AsMut<[u8]>> Sto
         bytes.unwrap_or_default()
     }
 
+    fn fetched(&self, span: Span) -> u64 {
+        self.inner.fetched(span)
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.inner.reads_ahead()
+    }
+
     fn counters(&self) -> StoreCounters {
         let counters = self.inner.counters();
         StoreCounters { pinned: counters.pinned + self.hits, ..counters }

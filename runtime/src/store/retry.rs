@@ -5,8 +5,8 @@ use core::fmt;
 
 /// A store around a store that repeats loads which fail.
 ///
-/// Only a failing medium is asked again ([`StoreError::is_transient`]): a file that is too short
-/// stays so.
+/// Only a failing medium is asked again ([`StoreError::is_transient`]), also one that says nothing and
+/// hands out too little: a file that is too short stays so.
 pub struct Retry<S, W> {
     inner: S,
     /// How often at most a load is repeated.
@@ -42,6 +42,17 @@ impl<S: Store, W: FnMut(u32)> Retry<S, W> {
     pub fn inner_mut(&mut self) -> &mut S {
         &mut self.inner
     }
+
+    /// Loads all of `want`, or fails.
+    fn load_whole(&mut self, want: Span, next: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
+        self.inner.load(want, next)?;
+        let found = self.inner.tile().len();
+        if found < want.len {
+            self.inner.discard();
+            return Err(StoreError::Short { span: want, found });
+        }
+        Ok(())
+    }
 }
 
 impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
@@ -54,14 +65,14 @@ impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
     }
 
     fn load(&mut self, want: Span, next: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
-        let mut result = self.inner.load(want, next);
+        let mut result = self.load_whole(want, next);
         for retry in 1..=self.retries {
             if !result.is_err_and(StoreError::is_transient) {
                 break;
             }
             (self.wait)(retry);
             self.retried += 1;
-            result = self.inner.load(want, None);
+            result = self.load_whole(want, None);
         }
         result
     }
@@ -76,6 +87,14 @@ impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
 
     fn tile(&self) -> &[u8] {
         self.inner.tile()
+    }
+
+    fn fetched(&self, span: Span) -> u64 {
+        self.inner.fetched(span)
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.inner.reads_ahead()
     }
 
     fn counters(&self) -> StoreCounters {

@@ -65,14 +65,15 @@ pub unsafe extern "C" fn ouro_set_budget(handle: *mut Ouro, budget: *const Budge
                 is_bound.then_some(RuntimeBucket { rate, burst, resume })
             };
             let time = |us: u64| (us > 0).then_some(Duration::from_micros(us));
-            Ok(body.session.set_budget(RuntimeBudget {
+            let budget = RuntimeBudget {
                 loops: bucket(budget.loops),
                 bytes: bucket(budget.bytes),
                 fallback: budget.fallback.max(1) as usize,
                 token_time: time(budget.token_us),
                 answer_time: time(budget.answer_us),
                 ..RuntimeBudget::UNLIMITED
-            })?)
+            };
+            Ok(body.session.set_budget(budget, &body.medium)?)
         })
     }
 }
@@ -91,7 +92,7 @@ pub unsafe extern "C" fn ouro_worst_case(
     unsafe {
         handle::with(handle, |body| {
             let needs = body.policy.needs();
-            let most = body.session.worst_case(prompt as usize, generated as usize, needs);
+            let most = body.session.worst_case(&body.medium, prompt as usize, generated as usize, needs);
             let found = Cost { loops: most.loops, heads: most.heads, macs: most.macs, bytes: most.bytes };
             pointer::write(cost, found, "cost")
         })

@@ -42,7 +42,7 @@ pub unsafe extern "C" fn ouro_hash(
 
             (*answer, *text) = (None, Utf8Stream::new());
             session.clear();
-            session.set_budget(Budget::UNLIMITED)?;
+            session.set_budget(Budget::UNLIMITED, medium)?;
             let mut hash = Sha256::new();
             let run = fingerprint::run(session, medium, ids, logits, &mut |seen| {
                 if let Seen::Logits(logits) = seen {

@@ -115,7 +115,7 @@ impl Settings {
         let context = self.context as usize;
         let window = match self.kv_window {
             OURO_NO_KV_WINDOW => 0,
-            window => or(window, max_loops.saturating_sub(1).min(context)),
+            window => or(window, max_loops.saturating_sub(1)),
         };
         let kv = KvSettings { sharing: self.sharing(model)?, element: self.element()?, window };
         let rows = self.prompt as usize;

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Measure decoding with less memory than the model has: the table of README's section on that.
+
+    larger-than-memory.py [-m FILE] [--ouro PATH] [--ram 600M,400M,250M] [--rounds N] [--max-new N]
+                          [--threads N] [--llama PATH]... [--time-limit SECONDS] [--json]
+
+Each run is in a control group of its own that counts the page cache too, so it has to be root where those can
+be made. `dd` reads the file past the page cache before and after each; a run with all in memory, outside of any
+group, tells what computing alone allows. Figures are medians over the rounds. "of the bound" is the speed
+divided by what the slower of disk (as `dd` reads, for the bytes of a token) and computing would allow.
+
+--llama is llama.cpp's `llama-cli`, `llama-completion` or `llama-bench`; each is run in the same groups, as it
+is and with --no-repack, until it ends, is killed by the system, or --time-limit is over: any of these is a
+result. It must know the model's architecture. Without -m, Ouro-1.4B's shape with random Q4_0 weights is made
+(0.8 GB, in the current folder, and removed after). Let nothing else run.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+GROUPS = pathlib.Path("/sys/fs/cgroup")
+
+
+class Group:
+    """A control group with a limit of memory; leaving it kills what is in it."""
+
+    def __init__(self, limit: int):
+        old = GROUPS / "memory"
+        self.folder = (old if old.is_dir() else GROUPS) / f"ouro-larger-{os.getpid()}"
+        self.limit = "memory.limit_in_bytes" if old.is_dir() else "memory.max"
+        self.peaks = ["memory.max_usage_in_bytes", "memory.peak"]
+        self.bytes = limit
+
+    def __enter__(self):
+        try:
+            self.folder.mkdir()
+            (self.folder / self.limit).write_text(str(self.bytes))
+            swap = self.folder / "memory.swap.max"
+            if swap.exists():
+                swap.write_text("0")
+        except OSError as error:
+            sys.exit(f"no control group for memory: {error}; be root where they can be made")
+        return self
+
+    def __exit__(self, *_):
+        for pid in (self.folder / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        for _ in range(100):
+            try:
+                return self.folder.rmdir()
+            except OSError:
+                time.sleep(0.1)
+
+    def peak(self) -> int | None:
+        found = [self.folder / name for name in self.peaks if (self.folder / name).exists()]
+        return int(found[0].read_text()) if found else None
+
+    def run(self, command: list[str], limit: float) -> tuple[int | None, str, str]:
+        """Exit status (negative: a signal; None: out of time), standard output and errors."""
+        inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.folder), *command]
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+            child = subprocess.Popen(inside, stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
+            try:
+                status = child.wait(limit)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+                status = None
+            for file in (out, errors):
+                file.seek(0)
+            return status, out.read(), errors.read()
+
+
+def bytes_of(text: str) -> int:
+    units = {"K": 10, "M": 20, "G": 30}
+    return int(float(text[:-1]) * 2 ** units[text[-1].upper()]) if text[-1].upper() in units else int(text)
+
+
+def dd(path: str) -> float:
+    """Bytes per second."""
+    command = ["dd", f"if={path}", "of=/dev/null", "bs=2M", "iflag=direct"]
+    said = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    found = re.search(r"(\d+) bytes.* copied, ([\d.e-]+) s", said.stderr)
+    if said.returncode != 0 or not found:
+        sys.exit(f"{' '.join(command)}: {said.stderr.strip()}")
+    return int(found[1]) / float(found[2])
+
+
+def ouro(args: argparse.Namespace, new: int, *more: str) -> list[str]:
+    command = [args.ouro, "run", "-m", args.model, "--tokens", "1,2,3,4", "--ignore-eos", "--exit", "fixed"]
+    return [*command, "--max-new", str(new), "--threads", str(args.threads), "--json", *more]
+
+
+def speed(report: dict) -> float:
+    """Tokens per second; the first one comes out of the prompt."""
+    return (len(report["tokens"]) - 1) / report["seconds"]["decode"]
+
+
+def in_group(args: argparse.Namespace, ram: str, new: int) -> tuple[dict, int | None]:
+    with Group(bytes_of(ram)) as group:
+        command = ouro(args, new, "--ram", ram)
+        status, out, errors = group.run(command, args.time_limit)
+        if status != 0:
+            sys.exit(f"{' '.join(command)}\nended with {status}:\n{errors.strip()[-2000:]}")
+        return json.loads(out), group.peak()
+
+
+def llama(args: argparse.Namespace, program: str, ram: str, more: list[str]) -> str:
+    """Tokens per second, or how it ended."""
+    is_bench = "bench" in pathlib.Path(program).name
+    command = [program, "-m", args.model, "-n", str(args.max_new), "-t", str(args.threads), "-ngl", "0"]
+    if is_bench:
+        command += ["-p", "0", "-r", "1", "-o", "json"]
+    else:
+        command += ["-p", "The", "-c", "64", "--ignore-eos", "--no-warmup", "-no-cnv"]
+    began = time.monotonic()
+    with Group(bytes_of(ram)) as group:
+        status, out, errors = group.run([*command, *more], args.time_limit)
+    took = f"{time.monotonic() - began:.0f} s"
+    if status is None:
+        return f"not done after {took}"
+    if status < 0:
+        return f"killed ({signal.Signals(-status).name}) after {took}"
+    if status != 0:
+        last = (errors.strip() or out.strip()).splitlines()[-1:]
+        return f"ended with {status}: {' '.join(last)}"
+    if is_bench:
+        return f"{json.loads(out)[0]['avg_ts']:.3g}"
+    found = re.search(r" eval time = .*?([\d.]+) tokens per second", re.sub("prompt eval time", "", errors + out))
+    return found[1] if found else "no speed in what it printed"
+
+
+def measure(args: argparse.Namespace, ram: str) -> dict:
+    first, _ = in_group(args, ram, 1)
+    rows = []
+    for _ in range(args.rounds):
+        before = dd(args.model)
+        report, group = in_group(args, ram, args.max_new)
+        disk = (before + dd(args.model)) / 2
+        whole = json.loads(subprocess.run(ouro(args, args.max_new), check=True, capture_output=True).stdout)
+        if report["tokens"] != whole["tokens"]:
+            sys.exit(f"--ram {ram} gives other tokens than a model in memory: please report it")
+        fetched = report["counters"]["bytes"] - first["counters"]["bytes"]
+        per_token = fetched / (args.max_new - 1)
+        bound = min(disk / max(per_token, 1), speed(whole))
+        rows.append({
+            "tokens_per_second": speed(report),
+            "bytes_per_token": per_token,
+            "process_bytes": report["counters"]["peak_resident_bytes"],
+            "group_bytes": group or 0,
+            "read_per_second": per_token * speed(report),
+            "dd_per_second": disk,
+            "in_memory": speed(whole),
+            "of_the_bound": speed(report) / bound,
+            "waited": report["seconds"]["stalled"],
+        })
+    row = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    row["ram"] = ram
+    row["llama"] = {}
+    for program in args.llama:
+        for more in ([], ["--no-repack"]):
+            name = " ".join([pathlib.Path(program).name, *more])
+            row["llama"][name] = llama(args, program, ram, more)
+    return row
+
+
+def table(rows: list[dict]) -> str:
+    heads = ["`--ram`", "tokens/s", "read per token", "the process at most", "the group at most", "read at",
+             "`dd` reads at", "all in memory", "of the bound", *rows[0]["llama"]]
+    lines = [heads, ["---"] * len(heads)]
+    for row in rows:
+        mib = [f"{row[key] / 2**20:.0f} MiB" for key in ("process_bytes", "group_bytes")]
+        rates = [f"{row[key] / 1e9:.2f} GB/s" for key in ("read_per_second", "dd_per_second")]
+        lines.append([row["ram"], f"{row['tokens_per_second']:.2f}", f"{row['bytes_per_token'] / 1e6:.0f} MB", *mib,
+                      *rates, f"{row['in_memory']:.2f}", f"{row['of_the_bound']:.0%}", *row["llama"].values()])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> int:
+    description, _, epilog = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-m", "--model", help="a GGUF file, larger than the memory")
+    parser.add_argument("--ouro", default=str(REPOSITORY / "target/release/ouro"))
+    parser.add_argument("--ram", default="600M,400M,250M")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--max-new", type=int, default=5, help="tokens of an answer, at least 2")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--llama", action="append", default=[], metavar="PATH")
+    parser.add_argument("--time-limit", type=float, default=540, help="seconds for each run [540]")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if args.max_new < 2 or args.rounds < 1:
+        parser.error("--max-new is at least 2, as the first token comes out of the prompt; --rounds at least 1")
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        if args.model is None:
+            args.model = str(pathlib.Path(folder) / "random.gguf")
+            subprocess.run([args.ouro, "random", "--like", "ouro-1.4b", "--type", "q4_0", args.model], check=True)
+        rows = [measure(args, ram) for ram in args.ram.split(",")]
+    print(json.dumps(rows, indent=2) if args.json else table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

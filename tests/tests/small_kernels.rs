@@ -30,6 +30,23 @@ struct Board {
     limits: &'static [(&'static str, &'static str, f64)],
 }
 
+/// Code for a Cortex-M0+ (ARMv6-M) on a Cortex-M4, since QEMU has no such board with enough memory:
+/// the instructions are those that an M0+ would take.
+#[test]
+fn cortex_m0() {
+    check(&Board {
+        name: "mps2-an386",
+        target: "thumbv6m-none-eabi",
+        features: "",
+        qemu: "qemu-system-arm",
+        package: "qemu-system-arm",
+        machine: &["-M", "mps2-an386", "-icount", "shift=3"],
+        ticks: 0.2,
+        backends: &["scalar"],
+        limits: &[],
+    });
+}
+
 #[test]
 fn cortex_m4() {
     check(&Board {
@@ -72,6 +89,22 @@ fn cortex_m55() {
         ticks: 0.256,
         backends: &["dsp", "helium"],
         limits: &[("helium", "Q4_0", 0.47), ("helium", "Q8_0", 0.45)],
+    });
+}
+
+/// Without floating point.
+#[test]
+fn riscv32() {
+    check(&Board {
+        name: "virt",
+        target: "riscv32imac-unknown-none-elf",
+        features: "",
+        qemu: "qemu-system-riscv32",
+        package: "qemu-system-misc",
+        machine: &["-M", "virt", "-bios", "none", "-icount", "shift=0"],
+        ticks: 1.0,
+        backends: &["scalar"],
+        limits: &[],
     });
 }
 
@@ -183,8 +216,8 @@ fn image(board: &Board) -> Option<PathBuf> {
         return None;
     }
     assert!(output.status.success(), "{said}");
-    let machine = board.machine.last().unwrap(); // of one name there are several
-    let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kernels-{}-{machine}", board.name));
+    let machine = board.machine.last().unwrap(); // of one target there are several
+    let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kernels-{}-{machine}", board.target));
     fs::copy(built.join(board.target).join("release/ouro-kernels"), &image).unwrap();
     Some(image)
 }

@@ -1,11 +1,11 @@
 //! The command line as a whole.
 
 use crate::commands::{
-    bench, calibrate, chat, eval, hash, inspect, layout, plan, random, run, tokenize, trace,
+    bench, calibrate, chat, eval, hash, inspect, layout, manual, plan, random, run, tokenize, trace,
 };
 use crate::error::Error;
 use crate::quantize;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -35,6 +35,13 @@ enum Command {
     Bench(bench::Args),
     Hash(hash::Args),
     Tokenize(tokenize::Args),
+    #[command(hide = true)]
+    Manual(manual::Args),
+}
+
+/// What the command line may be.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process.
@@ -56,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Hash(args) => hash::run(args),
         Command::Tokenize(args) => tokenize::run(args),
+        Command::Manual(args) => manual::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{board, example};
+use xtask::{board, dist, example};
 
 /// Chores of this repository
 #[derive(Debug, Parser)]
@@ -16,12 +16,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Board(board::Args),
+    Dist(dist::Args),
     Example(example::Args),
 }
 
 fn main() -> ExitCode {
     let done: Result<ExitCode> = match &Cli::parse().command {
         Command::Board(args) => board::main(args),
+        Command::Dist(args) => dist::main(args),
         Command::Example(args) => example::main(args),
     };
     done.unwrap_or_else(|error| {

@@ -8,6 +8,7 @@ pub mod hash;
 mod input;
 pub mod inspect;
 pub mod layout;
+pub mod manual;
 pub(crate) mod output;
 mod pieces;
 pub mod plan;

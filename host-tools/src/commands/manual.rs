@@ -1,0 +1,52 @@
+//! `ouro manual`: man pages and shell completions, from the definition of the command line itself.
+//! It is for whoever packs the program (`cargo xtask dist`), so `--help` does not list it.
+
+use crate::cli::definition;
+use crate::error::Error;
+use clap_complete::Shell;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Write the man pages and the completions of bash, zsh and fish
+///
+/// They go to the places below a folder where programs look for them: share/man/man1,
+/// share/bash-completion/completions, share/zsh/site-functions and share/fish/vendor_completions.d.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ouro manual ~/.local
+  ouro manual /usr/local")]
+pub struct Args {
+    /// The folder; it is made if it is not there
+    folder: PathBuf,
+}
+
+/// Where each shell looks.
+const COMPLETIONS: [(Shell, &str); 3] = [
+    (Shell::Bash, "share/bash-completion/completions/ouro"),
+    (Shell::Zsh, "share/zsh/site-functions/_ouro"),
+    (Shell::Fish, "share/fish/vendor_completions.d/ouro.fish"),
+];
+
+/// Runs the command.
+///
+/// # Errors
+/// If the files can't be written.
+pub fn run(args: &Args) -> Result<(), Error> {
+    write(&args.folder).map_err(|error| Error::writing(&args.folder, error))
+}
+
+fn write(folder: &Path) -> io::Result<()> {
+    let pages = folder.join("share/man/man1");
+    fs::create_dir_all(&pages)?;
+    clap_mangen::generate_to(definition(), &pages)?;
+    for (shell, file) in COMPLETIONS {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut definition(), "ouro", &mut text);
+        let file = folder.join(file);
+        file.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(file, text)?;
+    }
+    Ok(())
+}

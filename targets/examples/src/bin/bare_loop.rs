@@ -75,6 +75,7 @@ fn think(memory: &mut [u8]) -> Result<(), Failure> {
     session.set_clock(&Ticks);
     session.set_budget(Budget { token_time: Some(Duration::from_millis(500)), ..Budget::UNLIMITED })?;
 
+    let mut longest = 0;
     while LOOP.ticks() < TICKS {
         let mut question = String::<64>::new();
         let _ = write!(question, "Limit 70, reading {}. Alarm?", LOOP.reading()); // at most 36 bytes
@@ -84,7 +85,14 @@ fn think(memory: &mut [u8]) -> Result<(), Failure> {
         loop {
             // A step is a layer of a loop at most: here is the place to feed a watchdog, or to look
             // whether the answer is still wanted. `session.run(store, policy)` does all steps at once.
-            while !matches!(session.step(store, policy)?, Step::Done(_)) {}
+            loop {
+                let before = LOOP.ticks();
+                let step = session.step(store, policy)?;
+                longest = longest.max(LOOP.ticks() - before);
+                if let Step::Done(_) = step {
+                    break;
+                }
+            }
             let id = argmax(session.logits());
             if !answer.push(store, id)? {
                 break;
@@ -95,6 +103,7 @@ fn think(memory: &mut [u8]) -> Result<(), Failure> {
         defmt::info!("answer: {}", answer.text.as_str());
         defmt::info!("ids: {}", answer.ids.as_slice());
     }
+    defmt::info!("longest step ms: {}", longest);
     defmt::info!("ticks: {}", LOOP.ticks());
     defmt::info!("missed: {}", LOOP.missed());
     defmt::info!("worst lateness ns: {}", LOOP.worst_lateness().as_nanos() as u32);

@@ -92,7 +92,7 @@ impl ReadNorFlash for Chip<'_> {
 struct Watchdog;
 
 impl Watchdog {
-    /// A second, several times the longest step.
+    /// A second, three times the longest step.
     const CYCLES: u32 = 25_000_000;
     const RELOAD: *mut u32 = 0x4000_8000 as *mut u32;
 

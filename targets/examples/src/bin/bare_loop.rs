@@ -73,7 +73,8 @@ fn think(memory: &mut [u8]) -> Result<(), Failure> {
     let mut session = Session::new(&model, settings, &mut arena)?;
     // A token that takes longer answers with the loops that it has finished.
     session.set_clock(&Ticks);
-    session.set_budget(Budget { token_time: Some(Duration::from_millis(500)), ..Budget::UNLIMITED })?;
+    let budget = Budget { token_time: Some(Duration::from_millis(500)), ..Budget::UNLIMITED };
+    session.set_budget(budget, store)?;
 
     let mut longest = 0;
     while LOOP.ticks() < TICKS {

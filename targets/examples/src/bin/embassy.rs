@@ -153,7 +153,8 @@ async fn think(memory: &mut [u8]) -> Result<(), Failure> {
     let mut session = Session::new(&model, settings, &mut arena)?;
     // A token that takes longer answers with the loops that it has finished.
     session.set_clock(&EmbassyClock);
-    session.set_budget(Budget { token_time: Some(Duration::from_millis(500)), ..Budget::UNLIMITED })?;
+    let budget = Budget { token_time: Some(Duration::from_millis(500)), ..Budget::UNLIMITED };
+    session.set_budget(budget, store)?;
 
     while LOOP.ticks() < TICKS {
         let mut question = String::<64>::new();

@@ -3,5 +3,6 @@
 pub mod board;
 pub mod boards;
 pub mod build;
+pub mod dist;
 pub mod example;
 pub mod report;

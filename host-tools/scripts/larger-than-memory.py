@@ -129,6 +129,8 @@ def llama(args: argparse.Namespace, program: str, ram: str, more: list[str]) -> 
     took = f"{time.monotonic() - began:.0f} s"
     if status is None:
         return f"not done after {took}"
+    if status > 128:
+        status = 128 - status  # as a shell between tells it
     if status < 0:
         return f"killed ({signal.Signals(-status).name}) after {took}"
     if status != 0:
@@ -150,7 +152,7 @@ def measure(args: argparse.Namespace, ram: str) -> dict:
         whole = json.loads(subprocess.run(ouro(args, args.max_new), check=True, capture_output=True).stdout)
         if report["tokens"] != whole["tokens"]:
             sys.exit(f"--ram {ram} gives other tokens than a model in memory: please report it")
-        fetched = report["counters"]["bytes"] - first["counters"]["bytes"]
+        fetched = report["counters"]["bytes_fetched"] - first["counters"]["bytes_fetched"]
         per_token = fetched / (args.max_new - 1)
         bound = min(disk / max(per_token, 1), speed(whole))
         rows.append({

@@ -101,14 +101,13 @@ build_core() {
 }
 
 # Makes `libraries` in a folder of its own, and moves it last, so that half a sysroot is never taken
-# for a whole one.
+# for a whole one. It is removed when the calling subshell ends, however it ends.
 build_sysroot() {
-    local folder
     folder=$(mktemp -d "$sysroot/build-XXXXXX")
+    trap 'rm -rf "$folder"' EXIT
     if [ "$target" = $linux ]; then unpack_std "$folder"; else build_core "$folder"; fi
     mkdir -p "${libraries%/*}"
     mv -T "$folder/libraries" "$libraries"
-    rm -r "$folder"
 }
 
 if ! [ -d "$libraries" ]; then
@@ -122,5 +121,9 @@ if ! [ -d "$libraries" ]; then
     ) 9>"$sysroot/lock"
 fi
 
-export RUSTFLAGS="--sysroot=$sysroot ${RUSTFLAGS:-}"
-exec cargo "$command" --target "$target" "$@"
+# RUSTFLAGS would replace the flags of a crate's .cargo/config.toml; a --config adds to them.
+if [ -n "${RUSTFLAGS:-}" ]; then
+    export RUSTFLAGS="--sysroot=$sysroot $RUSTFLAGS"
+    exec cargo "$command" --target "$target" "$@"
+fi
+exec cargo "$command" --config "build.rustflags = ['--sysroot=$sysroot']" --target "$target" "$@"

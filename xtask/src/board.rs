@@ -1,11 +1,12 @@
 //! `cargo xtask board`: a board answers a prompt, in its emulator.
 
 use crate::boards::{BOARDS, Board, find};
-use crate::build::{Built, Sizes, build, missing_emulator, run, sizes, target_folder};
+use crate::build::{Built, Run, Sizes, build, missing_emulator, run, sizes, target_folder};
 use crate::report::{Report, escape};
+use crate::table;
 use anyhow::{Result, bail};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Build an image with a model in its flash, run it in QEMU and report
@@ -18,6 +19,7 @@ Examples:
   cargo xtask board mps2-an386
   cargo xtask board mps3-an547 --store nor --prompt \"Limit 70, reading 41. Alarm?\"
   cargo xtask board virt-rv32imac --policy fixed --json
+  cargo xtask board --table                              # that of README.md
 
 Exit codes: the image's (0 done, 2 wrong arguments, 3 bad model, 4 too little RAM, 101 panic,
 102 fault), 69 if a tool is missing, 1 anything else.")]
@@ -51,6 +53,9 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Print a table with a row for the board, or for each that an emulator runs
+    #[arg(long, conflicts_with_all = ["json", "policy"])]
+    table: bool,
 }
 
 impl Args {
@@ -78,41 +83,92 @@ pub(crate) const MISSING: u8 = 69;
 /// If the image does not build, or does not report.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let Some(name) = &args.name else {
-        for board in BOARDS {
-            println!("{:16} {}", board.name, board.about);
-        }
-        return Ok(ExitCode::SUCCESS);
+        return if args.table {
+            table(args, BOARDS.iter().filter(|board| board.emulator.is_some()))
+        } else {
+            list()
+        };
     };
     let Some(board) = find(name) else {
         let names: Vec<_> = BOARDS.iter().map(|board| board.name).collect();
         bail!("there is no board {name}; there are {}", names.join(", "));
     };
-    if let Some(missing) = missing_emulator(board) {
-        eprintln!("{missing}");
-        return Ok(ExitCode::from(MISSING));
+    if args.table { table(args, [board]) } else { answer(args, board) }
+}
+
+fn list() -> Result<ExitCode> {
+    for board in BOARDS {
+        println!("{:16} {}", board.name, board.about);
     }
-    let image = match build(board, args.model.as_deref(), &target_folder())? {
-        Built::Image(image) => image,
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table<'b>(args: &Args, boards: impl IntoIterator<Item = &'b Board>) -> Result<ExitCode> {
+    println!("{}", table::HEADER);
+    let all_loops = Args { policy: Some("fixed".into()), ..args.clone() };
+    for board in boards {
+        let image = match image(args, board)? {
+            Ok(image) => image,
+            Err(code) => return Ok(code),
+        };
+        let (exits, all_loops) = (ask(args, board, &image)?, ask(&all_loops, board, &image)?);
+        match (exits, all_loops) {
+            (Ok(exits), Ok(all)) => {
+                let row = table::row(board, &Report(&exits.text), &Report(&all.text), sizes(&image)?)?;
+                println!("{row}");
+            }
+            (Err(code), _) | (_, Err(code)) => return Ok(code),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds an image; or the exit code, after it was said what is missing.
+fn image(args: &Args, board: &Board) -> Result<Result<PathBuf, ExitCode>> {
+    let built = match missing_emulator(board) {
+        Some(missing) => Built::Missing(missing),
+        None => build(board, args.model.as_deref(), &target_folder())?,
+    };
+    Ok(match built {
+        Built::Image(image) => Ok(image),
         Built::Missing(missing) => {
             eprintln!("{missing}");
-            return Ok(ExitCode::from(MISSING));
+            Err(ExitCode::from(MISSING))
         }
+    })
+}
+
+/// Runs an image; or the exit code, after it was said what failed.
+fn ask(args: &Args, board: &Board, image: &Path) -> Result<Result<Run, ExitCode>> {
+    let run = run(board, image, &args.arguments())?;
+    if run.status == Some(0) {
+        return Ok(Ok(run));
+    }
+    eprint!("{}", run.text);
+    let status = run.status.and_then(|status| u8::try_from(status).ok()).unwrap_or(1);
+    Ok(Err(ExitCode::from(status)))
+}
+
+fn answer(args: &Args, board: &Board) -> Result<ExitCode> {
+    let image = match image(args, board)? {
+        Ok(image) => image,
+        Err(code) => return Ok(code),
     };
     let sizes = sizes(&image)?;
     if board.emulator.is_none() {
         println!("{}", flash(sizes));
         return Ok(ExitCode::SUCCESS);
     }
-    let run = run(board, &image, &args.arguments())?;
-    if run.status != Some(0) {
-        eprint!("{}", run.text);
-        let status = run.status.and_then(|status| u8::try_from(status).ok()).unwrap_or(1);
-        return Ok(ExitCode::from(status));
-    }
+    let run = match ask(args, board, &image)? {
+        Ok(run) => run,
+        Err(code) => return Ok(code),
+    };
     let report = Report(&run.text);
     if args.json {
         let mut object = report.to_json()?;
         object.insert("log".into(), json!(run.log));
+        object.insert("prompt_token_instructions".into(), json!(report.prefill_per_token()?));
+        object.insert("token_instructions".into(), json!(report.decode_per_token()?));
         let Sizes { code, model, data, bss } = sizes;
         object.insert("flash_bytes".into(), json!({ "code": code, "model": model, "data": data }));
         object.insert("static_ram_bytes".into(), json!(data + bss));
@@ -130,9 +186,6 @@ fn flash(Sizes { code, model, data, .. }: Sizes) -> String {
 /// The report for people.
 fn told(board: &Board, report: &Report<'_>, sizes: Sizes) -> Result<String> {
     let n = |name| report.number(name);
-    let per = |total: u64, parts: u64| total as f64 / parts.max(1) as f64;
-    let tokens = report.get("ids")?.split(',').count() as u64;
-    let prompt = report.get("prompt ids")?.split(',').count() as u64;
     let (prefill, decode) = (n("prefill instructions")?, n("decode instructions")?);
     Ok(format!(
         "{answer}
@@ -155,10 +208,10 @@ fetched: {fetched} bytes in {tiles} tiles
         depths = report.get("depths")?,
         reasons = report.get("reasons")?,
         hash = report.get("hash")?,
-        prompt_token = per(prefill, prompt),
-        token = per(decode, tokens - 1),
+        prompt_token = report.prefill_per_token()?,
+        token = report.decode_per_token()?,
         worst = n("worst token instructions")?,
-        per_product = per(prefill + decode, n("prefill products")? + n("decode products")?),
+        per_product = (prefill + decode) as f64 / (n("prefill products")? + n("decode products")?) as f64,
         arenas = n("model arena bytes")? + n("session arena bytes")?,
         model = n("model arena bytes")?,
         session = n("session arena bytes")?,

@@ -17,6 +17,21 @@ pub struct Board {
     pub backend: &'static str,
     /// How it is run; `None`: built only.
     pub emulator: Option<Emulator>,
+    /// What instructions are turned into time with; `None`: nothing is counted on it.
+    pub clock: Option<Clock>,
+}
+
+/// How fast a chip runs that has this core and enough RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// The chip.
+    pub chip: &'static str,
+    /// Its highest clock.
+    pub mhz: u32,
+}
+
+const fn clock(chip: &'static str, mhz: u32) -> Option<Clock> {
+    Some(Clock { chip, mhz })
 }
 
 /// An emulator with a machine.
@@ -48,6 +63,7 @@ pub const BOARDS: [Board; 8] = [
         features: "",
         backend: "dsp",
         emulator: arm(&["-M", "mps2-an386"]),
+        clock: clock("STM32F469", 180),
     },
     Board {
         name: "mps2-an500",
@@ -57,6 +73,7 @@ pub const BOARDS: [Board; 8] = [
         features: "",
         backend: "dsp",
         emulator: arm(&["-M", "mps2-an500"]),
+        clock: clock("STM32F767", 216),
     },
     Board {
         name: "mps2-an505",
@@ -66,6 +83,7 @@ pub const BOARDS: [Board; 8] = [
         features: "dsp",
         backend: "dsp",
         emulator: arm(&["-M", "mps2-an505"]),
+        clock: clock("nRF5340", 128),
     },
     Board {
         name: "mps3-an547",
@@ -75,6 +93,7 @@ pub const BOARDS: [Board; 8] = [
         features: "dsp,helium",
         backend: "helium",
         emulator: arm(&["-M", "mps3-an547"]),
+        clock: clock("Alif Ensemble E7", 400),
     },
     Board {
         name: "rp2040",
@@ -84,6 +103,7 @@ pub const BOARDS: [Board; 8] = [
         features: "",
         backend: "scalar",
         emulator: None,
+        clock: None,
     },
     Board {
         name: "virt-rv32imac",
@@ -93,6 +113,7 @@ pub const BOARDS: [Board; 8] = [
         features: "",
         backend: "scalar",
         emulator: riscv("qemu-system-riscv32", &["-M", "virt", "-bios", "none"]),
+        clock: clock("ESP32-C6", 160),
     },
     Board {
         name: "virt-rv32imafc",
@@ -102,6 +123,7 @@ pub const BOARDS: [Board; 8] = [
         features: "",
         backend: "scalar",
         emulator: riscv("qemu-system-riscv32", &["-M", "virt", "-bios", "none"]),
+        clock: clock("ESP32-P4", 400),
     },
     Board {
         name: "virt-aarch64",
@@ -111,6 +133,7 @@ pub const BOARDS: [Board; 8] = [
         features: "",
         backend: "neon",
         emulator: arm_64(&["-M", "virt", "-cpu", "cortex-a76", "-nic", "none"]),
+        clock: clock("Raspberry Pi 5", 2400),
     },
 ];
 

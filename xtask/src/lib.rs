@@ -6,3 +6,4 @@ pub mod build;
 pub mod dist;
 pub mod example;
 pub mod report;
+pub mod table;

@@ -26,6 +26,24 @@ impl<'t> Report<'t> {
         value.parse().with_context(|| format!("{name}: {value}"))
     }
 
+    /// Instructions per token of the prompt.
+    ///
+    /// # Errors
+    /// As [`number`](Self::number).
+    pub fn prefill_per_token(&self) -> Result<f64> {
+        let tokens = self.get("prompt ids")?.split(',').count();
+        Ok(self.number("prefill instructions")? as f64 / tokens as f64)
+    }
+
+    /// Instructions per token of the answer, but for the first, which is the prompt's.
+    ///
+    /// # Errors
+    /// As [`number`](Self::number).
+    pub fn decode_per_token(&self) -> Result<f64> {
+        let tokens = self.get("ids")?.split(',').count() - 1;
+        Ok(self.number("decode instructions")? as f64 / tokens.max(1) as f64)
+    }
+
     /// The answer as it was given.
     ///
     /// # Errors

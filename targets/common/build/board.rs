@@ -19,7 +19,10 @@ pub fn build(default_board: &str, link_arguments: &[&str]) {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("memory.x"), layout).expect("OUT_DIR can be written to");
     println!("cargo:rustc-link-search={}", out.display());
-    for argument in link_arguments {
+    let shared = Path::new("../common/build").canonicalize().expect("a folder of this repository");
+    println!("cargo:rustc-link-search={}", shared.display());
+    println!("cargo:rerun-if-changed={}", shared.join("model.x").display());
+    for argument in link_arguments.iter().chain(&["-Tmodel.x"]) {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
 

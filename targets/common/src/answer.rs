@@ -5,6 +5,7 @@ use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::heap;
 use crate::open::{Opened, open, prompt_ids};
+use crate::stack;
 use alloc::vec::Vec;
 use heapless::String;
 use ouro_runtime::arena::Arena;
@@ -127,6 +128,7 @@ fn converse<S: Store>(
     session.feed(prompt, Feed::Prompt)?;
     loop {
         let (depth, instructions) = next_token(board, store, session, policy)?;
+        stack::check()?;
         let products = products(session.model(), session.counters());
         if answer.tokens.is_empty() {
             answer.prefill = Work { instructions, products };

@@ -1,5 +1,6 @@
 //! Arguments that QEMU hands over (`-semihosting-config arg=…`), `name=value` or `name` each.
 
+use crate::STACK_BYTES;
 use crate::failure::Failure;
 use heapless::String;
 use ouro_runtime::kv::{KvSharing, KvType};
@@ -45,6 +46,8 @@ pub(crate) struct Arguments {
     pub(crate) fail_after: Option<u32>,
     /// `short=`: the session's arena is this many bytes too small.
     pub(crate) short: usize,
+    /// `stack=`: the most bytes of stack that the run may use; at most all there are.
+    pub(crate) stack: usize,
     /// `late`: allocates after the heap is closed.
     pub(crate) late: bool,
     /// `stray`: writes to flash.
@@ -66,6 +69,7 @@ impl Arguments {
             flip: None,
             fail_after: None,
             short: 0,
+            stack: STACK_BYTES,
             late: false,
             stray: false,
         };
@@ -114,11 +118,12 @@ impl Arguments {
             "flip" => self.flip = Some(number(value)?),
             "fail-after" => self.fail_after = Some(number(value)?),
             "short" => self.short = number(value)?,
+            "stack" => self.stack = number(value)?,
             "late" => self.late = true,
             "stray" => self.stray = true,
             _ => {
                 return Err(
-                    "prompt=, policy=, kv=, kv-type=, max-new=, store=, buffer=, truncate=, flip=, fail-after=, short=, late, stray",
+                    "prompt=, policy=, kv=, kv-type=, max-new=, store=, buffer=, truncate=, flip=, fail-after=, short=, stack=, late, stray",
                 );
             }
         }

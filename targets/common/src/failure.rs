@@ -1,6 +1,5 @@
 //! Why an image did not do what was asked, and the exit status that says so.
 
-use crate::STACK_BYTES;
 use core::fmt;
 use ouro_runtime::arena::ArenaFull;
 use ouro_runtime::gguf::GgufError;
@@ -28,8 +27,13 @@ pub(crate) enum Failure {
     Session(SessionError),
     /// Allocations after the heap was closed.
     LateAllocations(u32),
-    /// The stack used all of its memory, and perhaps some of the heap's.
-    Stack,
+    /// The stack went as deep as it may, or deeper.
+    Stack {
+        /// Bytes in use at its deepest.
+        used: usize,
+        /// What there is for it.
+        limit: usize,
+    },
 }
 
 impl Failure {
@@ -45,7 +49,7 @@ impl Failure {
                 SessionError::Arena(_) | SessionError::Prompt { .. } | SessionError::Context { .. },
             )
             | Self::Store(StoreError::TooLarge { .. })
-            | Self::Stack => 4,
+            | Self::Stack { .. } => 4,
             Self::Store(_) | Self::Gguf(_) | Self::Model(_) | Self::Text(_) | Self::Session(_) => 3,
             Self::LateAllocations(_) => 1,
         }
@@ -65,7 +69,9 @@ impl fmt::Display for Failure {
             Self::LateAllocations(count) => {
                 write!(f, "{count} allocations after the heap was closed, all refused; expected none")
             }
-            Self::Stack => write!(f, "all {STACK_BYTES} bytes of stack were used; give it more"),
+            Self::Stack { used, limit } => {
+                write!(f, "{used} bytes of stack were used, of {limit} there are; give it more")
+            }
         }
     }
 }

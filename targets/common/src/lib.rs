@@ -86,6 +86,7 @@ pub fn run(board: &mut dyn Board, model: &'static [u8]) -> ! {
     stack::paint(split);
     heap::open(ram.start..split);
     let outcome = Arguments::read().and_then(|arguments| {
+        stack::limit(arguments.stack);
         if arguments.stray {
             board.write_to_flash(model);
         }
@@ -122,9 +123,6 @@ fn finish(board: &mut dyn Board, model: &'static [u8], arguments: &Arguments) ->
     if late > 0 {
         return Err(Failure::LateAllocations(late));
     }
-    let stack = stack::high_water();
-    if stack >= STACK_BYTES {
-        return Err(Failure::Stack);
-    }
+    let stack = stack::check()?;
     Ok(Report { board: board.name(), finished, block_buffer, stack })
 }

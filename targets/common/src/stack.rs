@@ -1,5 +1,6 @@
 //! How deep the stack went: its memory is painted at start, and what is no longer paint was used.
 
+use crate::failure::Failure;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +12,7 @@ const PAINT: u32 = 0xC0DE_D00D;
 const MARGIN: usize = 512;
 
 static BOTTOM: AtomicUsize = AtomicUsize::new(0);
+static LIMIT: AtomicUsize = AtomicUsize::new(STACK_BYTES);
 
 /// Paints what is free below the caller's frame down to `bottom`.
 #[inline(never)]
@@ -24,8 +26,21 @@ pub(crate) fn paint(bottom: usize) {
     BOTTOM.store(bottom, Ordering::Relaxed);
 }
 
+/// Lets the stack be no deeper than this; at most [`STACK_BYTES`].
+pub(crate) fn limit(bytes: usize) {
+    LIMIT.store(bytes.min(STACK_BYTES), Ordering::Relaxed);
+}
+
 /// The most bytes of stack that were ever in use.
-pub(crate) fn high_water() -> usize {
+///
+/// # Errors
+/// [`Failure::Stack`] if they are not less than the limit.
+pub(crate) fn check() -> Result<usize, Failure> {
+    let (used, limit) = (high_water(), LIMIT.load(Ordering::Relaxed));
+    if used < limit { Ok(used) } else { Err(Failure::Stack { used, limit }) }
+}
+
+fn high_water() -> usize {
     let bottom = BOTTOM.load(Ordering::Relaxed);
     let words = STACK_BYTES / 4;
     let painted = (0..words).take_while(|word| {

@@ -15,6 +15,7 @@ const PROMPT: &str = "60 plus 70?";
 const MAX_NEW: &str = "16";
 /// The deepest stack of a board, measured and a tenth more.
 const STACK: u64 = 28_500;
+const STACK_OF_AARCH64: u64 = 31_200;
 
 /// The image of a board; `None` where building or running it is not possible.
 fn image(board: &Board) -> Option<PathBuf> {
@@ -71,7 +72,8 @@ fn agrees_with_host(board: &Board, run: &Run, prompt: &str, more: &[&str]) {
     assert_eq!(get("reasons"), numbers(&here["reasons"]).replace('"', ""), "{name}");
     let hash = host(&["hash", "--json", "--tokens", get("prompt ids")]);
     assert_eq!(get("hash"), hash["sha256"].as_str().unwrap(), "{name}");
-    assert!(report.number("stack bytes").unwrap() <= STACK, "{name}: {}", run.text);
+    let most = if board.krate == "aarch64" { STACK_OF_AARCH64 } else { STACK };
+    assert!(report.number("stack bytes").unwrap() <= most, "{name}: {}", run.text);
     assert!(report.number("decode instructions").unwrap() > 0, "{name}: {}", run.text);
     assert!(run.log.iter().any(|line| line.starts_with("INFO answer of ")), "{name}: {:?}", run.log);
 }

@@ -1,9 +1,11 @@
 //! How blocks of several rows become vectors of bytes, and what these add to the rows' sums.
 
+mod k;
+
 use super::vector::{Dot, Vector};
 use crate::kernels::activations::Group;
 use core::mem::offset_of;
-use ouro_quant::layout::{Q4_0, Q4_1, Q4_K, Q5_K, Q6_K, Q8_0};
+use ouro_quant::layout::{Q4_0, Q4_1, Q8_0};
 
 /// 32 consecutive weights of each of [`Vector::LANES`] rows.
 #[derive(Clone, Copy)]
@@ -25,8 +27,20 @@ pub(crate) struct Extra<V: Vector> {
 
 /// What to do with weights that were unpacked.
 pub(crate) trait Sink<V: Vector> {
-    /// Takes the next group of 32.
-    unsafe fn take(&mut self, weights: Weights<V>);
+    /// Whether levels in the high halves of bytes may stay there: [`How::high`].
+    const HIGH: bool;
+
+    /// Takes the next group of 32, number `GROUP` of its block.
+    unsafe fn take<const GROUP: usize>(&mut self, weights: Weights<V>);
+}
+
+/// How products are to be computed.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    /// Levels that were in the high halves of bytes still are, and count 16 times.
+    pub(crate) high: bool,
+    /// No other position is computed at the same time.
+    pub(crate) alone: bool,
 }
 
 /// A block format. The block type says what its fields mean.
@@ -41,12 +55,13 @@ pub(crate) trait Layout {
 
     /// Unpacks one block of each row: the first row's is at `block`, the others `stride` bytes
     /// after one another.
-    unsafe fn unpack<V: Vector>(block: *const u8, stride: usize, sink: &mut impl Sink<V>);
+    unsafe fn unpack<V: Vector, S: Sink<V>>(block: *const u8, stride: usize, sink: &mut S);
 
     /// What a group adds to the sums of its rows, for one position or two.
     unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
         weights: &Weights<V>,
         x: [&Group; P],
+        how: How,
     ) -> [V::Float; P];
 }
 
@@ -107,27 +122,65 @@ fn levels(x: &Group, first: usize) -> *const i8 {
 }
 
 /// Products of unsigned weights, none above `MAX`, with the levels of each group from the `first`
+/// one on, added to what there is.
+#[inline(always)]
+unsafe fn add_unsigned<V: Vector, D: Dot<V>, const N: usize, const MAX: i32, const P: usize>(
+    mut sums: [V; P],
+    weights: &[V; N],
+    x: [&Group; P],
+    first: usize,
+) -> [V; P] {
+    // SAFETY: the caller vouches for the instructions, and that so many levels follow.
+    unsafe {
+        if D::PAIRS && P == 2 {
+            let levels = [levels(x[0], first), levels(x[P - 1], first)];
+            let pair = D::unsigned_pair::<N, MAX>(weights, levels);
+            (sums[0], sums[P - 1]) = (sums[0].add(pair[0]), sums[P - 1].add(pair[1]));
+        } else {
+            for p in 0..P {
+                sums[p] = D::add_unsigned::<N, MAX>(sums[p], weights, levels(x[p], first));
+            }
+        }
+    }
+    sums
+}
+
+/// Products of unsigned weights, none above `MAX`, with the levels of each group from the `first`
 /// one on.
 #[inline(always)]
 unsafe fn unsigned<V: Vector, D: Dot<V>, const N: usize, const MAX: i32, const P: usize>(
     weights: &[V; N],
     x: [&Group; P],
     first: usize,
+    alone: bool,
 ) -> [V; P] {
-    let mut products = [weights[0]; P];
     // SAFETY: the caller vouches for the instructions, and that so many levels follow.
     unsafe {
-        if D::PAIRS && P == 2 {
-            let levels = [levels(x[0], first), levels(x[P - 1], first)];
-            let pair = D::unsigned_pair::<N, MAX>(weights, levels);
-            (products[0], products[P - 1]) = (pair[0], pair[1]);
-        } else {
-            for p in 0..P {
-                products[p] = D::unsigned::<N, MAX>(weights, levels(x[p], first));
-            }
+        if alone && P == 1 {
+            return [D::unsigned::<N, MAX>(weights, levels(x[0], first)); P];
         }
+        add_unsigned::<V, D, N, MAX, P>([V::splat(0); P], weights, x, first)
     }
-    products
+}
+
+/// [`unsigned`] of weights up to 15, or of 16 times as much.
+#[inline(always)]
+unsafe fn nibbles<V: Vector, D: Dot<V>, const P: usize>(
+    weights: &[V; 8],
+    x: [&Group; P],
+    how: How,
+) -> [V; P] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        if !how.high {
+            return unsigned::<V, D, 8, 15, P>(weights, x, 0, how.alone);
+        }
+        let mut products = unsigned::<V, D, 8, 240, P>(weights, x, 0, how.alone);
+        for p in 0..P {
+            products[p] = products[p].shift_right_signed::<4>();
+        }
+        products
+    }
 }
 
 /// Products of signed weights with the levels of each group.
@@ -187,6 +240,19 @@ unsafe fn high<V: Vector>(bytes: [V; 4]) -> [V; 4] {
     unsafe { low(shift::<V, 4>(bytes)) }
 }
 
+/// The high halves of all bytes, where they are if the sink can do with that.
+#[inline(always)]
+unsafe fn high_for<V: Vector, S: Sink<V>>(bytes: [V; 4]) -> [V; 4] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        if !S::HIGH {
+            return high(bytes);
+        }
+        let mask = V::splat(0xf0f0_f0f0_u32.cast_signed());
+        [bytes[0].and(mask), bytes[1].and(mask), bytes[2].and(mask), bytes[3].and(mask)]
+    }
+}
+
 /// Puts `BITS` bits of each byte of `upper`, from bit `FROM` on, above the low halves in `bytes`.
 #[inline(always)]
 unsafe fn raise<V: Vector, const FROM: i32, const BITS: u32>(bytes: [V; 4], upper: [V; 4]) -> [V; 4] {
@@ -218,18 +284,41 @@ fn second_half<V>(levels: &[V; 8]) -> &[V; 4] {
     levels.last_chunk().unwrap_or_else(|| unreachable!())
 }
 
+/// What weights up to 15 give with the levels, the first 16 from the low halves of bytes and the
+/// others from the high ones, added to what there is.
+#[inline(always)]
+unsafe fn both_nibbles<V: Vector, D: Dot<V>, const P: usize>(
+    sums: [V; P],
+    weights: &[V; 8],
+    x: [&Group; P],
+    how: How,
+) -> [V; P] {
+    // SAFETY: the caller vouches for the instructions; a group has 32 levels.
+    unsafe {
+        if !how.high {
+            return add_unsigned::<V, D, 8, 15, P>(sums, weights, x, 0);
+        }
+        let mut products = add_unsigned::<V, D, 4, 15, P>(sums, first_half(weights), x, 0);
+        let high = add_unsigned::<V, D, 4, 240, P>([V::splat(0); P], second_half(weights), x, 16);
+        for p in 0..P {
+            products[p] = products[p].add(high[p].shift_right_signed::<4>());
+        }
+        products
+    }
+}
+
 impl Layout for Q4_0 {
     const BYTES: usize = size_of::<Self>();
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    unsafe fn unpack<V: Vector>(block: *const u8, stride: usize, sink: &mut impl Sink<V>) {
+    unsafe fn unpack<V: Vector, S: Sink<V>>(block: *const u8, stride: usize, sink: &mut S) {
         // SAFETY: both loads stay inside the block, 2 + 16 bytes; the caller vouches for the rest.
         unsafe {
             let [head, ..] = V::load_rows(block, stride);
             let bytes = V::load_rows(block.add(offset_of!(Self, levels)), stride);
-            let levels = join(low(bytes), high(bytes));
-            sink.take(Weights { levels, scale: head.half_to_float(), extra: Extra::none() });
+            let levels = join(low(bytes), high_for::<V, S>(bytes));
+            sink.take::<0>(Weights { levels, scale: head.half_to_float(), extra: Extra::none() });
         }
     }
 
@@ -237,14 +326,16 @@ impl Layout for Q4_0 {
     unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
         weights: &Weights<V>,
         x: [&Group; P],
+        how: How,
     ) -> [V::Float; P] {
         // SAFETY: the caller vouches for the instructions; a group has 32 levels.
         unsafe {
-            let mut products = unsigned::<V, D, 8, 15, P>(&weights.levels, x, 0);
+            // Each weight is 8 less.
+            let mut less = [V::splat(0); P];
             for p in 0..P {
-                products[p] = products[p].sub(sums::<V>(x[p]).pairs(8, 8));
+                less[p] = sums::<V>(x[p]).pairs(-8, -8);
             }
-            symmetric(weights.scale, products, x)
+            symmetric(weights.scale, both_nibbles::<V, D, P>(less, &weights.levels, x, how), x)
         }
     }
 }
@@ -254,14 +345,14 @@ impl Layout for Q4_1 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    unsafe fn unpack<V: Vector>(block: *const u8, stride: usize, sink: &mut impl Sink<V>) {
+    unsafe fn unpack<V: Vector, S: Sink<V>>(block: *const u8, stride: usize, sink: &mut S) {
         // SAFETY: both loads stay inside the block, 4 + 16 bytes; the caller vouches for the rest.
         unsafe {
             let [head, ..] = V::load_rows(block, stride);
             let bytes = V::load_rows(block.add(offset_of!(Self, levels)), stride);
-            let levels = join(low(bytes), high(bytes));
+            let levels = join(low(bytes), high_for::<V, S>(bytes));
             let extra = Extra::minimum(head.shift_right::<16>().half_to_float());
-            sink.take(Weights { levels, scale: head.half_to_float(), extra });
+            sink.take::<0>(Weights { levels, scale: head.half_to_float(), extra });
         }
     }
 
@@ -269,9 +360,13 @@ impl Layout for Q4_1 {
     unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
         weights: &Weights<V>,
         x: [&Group; P],
+        how: How,
     ) -> [V::Float; P] {
         // SAFETY: the caller vouches for the instructions; a group has 32 levels.
-        unsafe { affine(weights, unsigned::<V, D, 8, 15, P>(&weights.levels, x, 0), x) }
+        unsafe {
+            let sums = [V::splat(0); P];
+            affine(weights, both_nibbles::<V, D, P>(sums, &weights.levels, x, how), x)
+        }
     }
 }
 
@@ -280,14 +375,14 @@ impl Layout for Q8_0 {
     const GROUPS: usize = 1;
 
     #[inline(always)]
-    unsafe fn unpack<V: Vector>(block: *const u8, stride: usize, sink: &mut impl Sink<V>) {
+    unsafe fn unpack<V: Vector, S: Sink<V>>(block: *const u8, stride: usize, sink: &mut S) {
         // SAFETY: all loads stay inside the block, 2 + 32 bytes; the caller vouches for the rest.
         unsafe {
             let [head, ..] = V::load_rows(block, stride);
             let first = V::load_rows(block.add(offset_of!(Self, levels)), stride);
             let second = V::load_rows(block.add(offset_of!(Self, levels) + 16), stride);
             let levels = join(first, second);
-            sink.take(Weights { levels, scale: head.half_to_float(), extra: Extra::none() });
+            sink.take::<0>(Weights { levels, scale: head.half_to_float(), extra: Extra::none() });
         }
     }
 
@@ -295,222 +390,9 @@ impl Layout for Q8_0 {
     unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
         weights: &Weights<V>,
         x: [&Group; P],
+        _: How,
     ) -> [V::Float; P] {
         // SAFETY: the caller vouches for the instructions; a group has 32 levels.
         unsafe { symmetric(weights.scale, signed::<V, D, P>(&weights.levels, x), x) }
-    }
-}
-
-/// Scales and minimums of a Q4_K or Q5_K block, ready for use.
-struct Superblock<V: Vector> {
-    scale: V::Float,
-    minimum: V::Float,
-    /// Those of groups 0 to 3 and 4 to 7, a byte each.
-    scales: [V; 2],
-    minimums: [V; 2],
-}
-
-impl<V: Vector> Superblock<V> {
-    /// From the block's first 16 bytes.
-    #[inline(always)]
-    unsafe fn load(block: *const u8, stride: usize) -> Self {
-        // SAFETY: a block is longer than 16 bytes; the caller vouches for the rest.
-        unsafe {
-            let [head, scales, minimums, both] = V::load_rows(block, stride);
-            let (low_six, low_four, upper) =
-                (V::splat(0x3f3f_3f3f), V::splat(0x0f0f_0f0f), V::splat(0x3030_3030));
-            let upper_scales = scales.shift_right::<2>().and(upper);
-            let upper_minimums = minimums.shift_right::<2>().and(upper);
-            Self {
-                scale: head.half_to_float(),
-                minimum: V::negate_floats(head.shift_right::<16>().half_to_float()),
-                scales: [scales.and(low_six), both.and(low_four).or(upper_scales)],
-                minimums: [minimums.and(low_six), both.shift_right::<4>().and(low_four).or(upper_minimums)],
-            }
-        }
-    }
-
-    /// The next group's weights. The products of scales are exact.
-    #[inline(always)]
-    unsafe fn weights<const GROUP: usize>(&self, levels: [V; 8]) -> Weights<V> {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            let scale = byte::<V, GROUP>(self.scales[GROUP / 4]).to_float();
-            let minimum = byte::<V, GROUP>(self.minimums[GROUP / 4]).to_float();
-            Weights {
-                levels,
-                scale: V::mul_floats(self.scale, scale),
-                extra: Extra::minimum(V::mul_floats(self.minimum, minimum)),
-            }
-        }
-    }
-}
-
-/// Byte `INDEX % 4` of each lane.
-#[inline(always)]
-unsafe fn byte<V: Vector, const INDEX: usize>(bytes: V) -> V {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let shifted = match INDEX % 4 {
-            0 => bytes,
-            1 => bytes.shift_right::<8>(),
-            2 => bytes.shift_right::<16>(),
-            _ => bytes.shift_right::<24>(),
-        };
-        shifted.and(V::splat(0xff))
-    }
-}
-
-impl Layout for Q4_K {
-    const BYTES: usize = size_of::<Self>();
-    const GROUPS: usize = 8;
-
-    #[inline(always)]
-    unsafe fn unpack<V: Vector>(block: *const u8, stride: usize, sink: &mut impl Sink<V>) {
-        // SAFETY: all loads stay inside the block: its head, and four times 32 bytes of levels;
-        // the caller vouches for the rest.
-        unsafe {
-            let head = Superblock::load(block, stride);
-            let levels = block.add(offset_of!(Self, levels));
-            macro_rules! pair {
-                ($pair:literal) => {
-                    let first = V::load_rows(levels.add(32 * $pair), stride);
-                    let second = V::load_rows(levels.add(32 * $pair + 16), stride);
-                    sink.take(head.weights::<{ 2 * $pair }>(join(low(first), low(second))));
-                    sink.take(head.weights::<{ 2 * $pair + 1 }>(join(high(first), high(second))));
-                };
-            }
-            pair!(0);
-            pair!(1);
-            pair!(2);
-            pair!(3);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
-        weights: &Weights<V>,
-        x: [&Group; P],
-    ) -> [V::Float; P] {
-        // SAFETY: the caller vouches for the instructions; a group has 32 levels.
-        unsafe { affine(weights, unsigned::<V, D, 8, 15, P>(&weights.levels, x, 0), x) }
-    }
-}
-
-impl Layout for Q5_K {
-    const BYTES: usize = size_of::<Self>();
-    const GROUPS: usize = 8;
-
-    #[inline(always)]
-    unsafe fn unpack<V: Vector>(block: *const u8, stride: usize, sink: &mut impl Sink<V>) {
-        // SAFETY: all loads stay inside the block: its head, 32 bytes of fifth bits, and four
-        // times 32 bytes of levels; the caller vouches for the rest.
-        unsafe {
-            let head = Superblock::load(block, stride);
-            let fifth = block.add(offset_of!(Self, fifth));
-            let fifth = [V::load_rows(fifth, stride), V::load_rows(fifth.add(16), stride)];
-            let levels = block.add(offset_of!(Self, levels));
-            macro_rules! pair {
-                ($pair:literal) => {
-                    let first = V::load_rows(levels.add(32 * $pair), stride);
-                    let second = V::load_rows(levels.add(32 * $pair + 16), stride);
-                    let levels = join(
-                        raise::<V, { 2 * $pair }, 1>(low(first), fifth[0]),
-                        raise::<V, { 2 * $pair }, 1>(low(second), fifth[1]),
-                    );
-                    sink.take(head.weights::<{ 2 * $pair }>(levels));
-                    let levels = join(
-                        raise::<V, { 2 * $pair + 1 }, 1>(high(first), fifth[0]),
-                        raise::<V, { 2 * $pair + 1 }, 1>(high(second), fifth[1]),
-                    );
-                    sink.take(head.weights::<{ 2 * $pair + 1 }>(levels));
-                };
-            }
-            pair!(0);
-            pair!(1);
-            pair!(2);
-            pair!(3);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
-        weights: &Weights<V>,
-        x: [&Group; P],
-    ) -> [V::Float; P] {
-        // SAFETY: the caller vouches for the instructions; a group has 32 levels.
-        unsafe { affine(weights, unsigned::<V, D, 8, 31, P>(&weights.levels, x, 0), x) }
-    }
-}
-
-impl Layout for Q6_K {
-    const BYTES: usize = size_of::<Self>();
-    const GROUPS: usize = 8;
-
-    #[inline(always)]
-    unsafe fn unpack<V: Vector>(block: *const u8, stride: usize, sink: &mut impl Sink<V>) {
-        // SAFETY: all loads stay inside the block; the last one ends with it. The caller vouches
-        // for the rest.
-        unsafe {
-            let [.., tail] = V::load_rows(block.add(size_of::<Self>() - 16), stride);
-            let scale = tail.shift_right::<16>().half_to_float();
-            let scales = V::load_rows(block.add(offset_of!(Self, scales)), stride);
-            macro_rules! layer {
-                ($rows:ident, $upper:ident, $half:literal, $layer:literal, $nibbles:ident) => {
-                    let row: [[V; 4]; 2] = $rows[$layer % 2];
-                    let levels = join(
-                        raise::<V, { 2 * $layer }, 2>($nibbles(row[0]), $upper[0]),
-                        raise::<V, { 2 * $layer }, 2>($nibbles(row[1]), $upper[1]),
-                    );
-                    // Two scales of eight bits: in the low or in the high half of a lane.
-                    let pair = scales[2 * $half + $layer / 2];
-                    let (first, second) = if $layer % 2 == 0 {
-                        (pair.shift_left::<24>(), pair.shift_left::<16>())
-                    } else {
-                        (pair.shift_left::<8>(), pair)
-                    };
-                    let scales = [first.shift_right_signed::<24>(), second.shift_right_signed::<24>()];
-                    sink.take(Weights { levels, scale, extra: Extra { scales, ..Extra::none() } });
-                };
-            }
-            macro_rules! half {
-                ($half:literal) => {
-                    let levels = block.add(offset_of!(Self, levels) + 64 * $half);
-                    let rows = [
-                        [V::load_rows(levels, stride), V::load_rows(levels.add(16), stride)],
-                        [V::load_rows(levels.add(32), stride), V::load_rows(levels.add(48), stride)],
-                    ];
-                    let upper = block.add(offset_of!(Self, upper) + 32 * $half);
-                    let upper = [V::load_rows(upper, stride), V::load_rows(upper.add(16), stride)];
-                    layer!(rows, upper, $half, 0, low);
-                    layer!(rows, upper, $half, 1, low);
-                    layer!(rows, upper, $half, 2, high);
-                    layer!(rows, upper, $half, 3, high);
-                };
-            }
-            half!(0);
-            half!(1);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
-        weights: &Weights<V>,
-        x: [&Group; P],
-    ) -> [V::Float; P] {
-        // SAFETY: the caller vouches for the instructions; each half of a group has 16 levels.
-        unsafe {
-            let first = unsigned::<V, D, 4, 63, P>(first_half(&weights.levels), x, 0);
-            let second = unsigned::<V, D, 4, 63, P>(second_half(&weights.levels), x, 16);
-            let [first_scale, second_scale] = weights.extra.scales;
-            let mut products = first;
-            for p in 0..P {
-                let sums = sums::<V>(x[p]);
-                let first = first[p].sub(sums.pairs(32, 0)).mul(first_scale);
-                let second = second[p].sub(sums.pairs(0, 32)).mul(second_scale);
-                products[p] = first.add(second);
-            }
-            symmetric(weights.scale, products, x)
-        }
     }
 }

@@ -207,6 +207,8 @@ unsafe fn levels(x: *const i8, vector: usize) -> __m512i {
 struct Quads;
 
 impl Dot<Zmm> for Quads {
+    const BYTES: bool = true;
+
     #[inline(always)]
     unsafe fn unsigned<const N: usize, const MAX: i32>(weights: &[Zmm; N], x: *const i8) -> Zmm {
         // SAFETY: the caller vouches for 4 * N levels and for the instructions.
@@ -218,6 +220,20 @@ impl Dot<Zmm> for Quads {
             }
             Zmm(_mm512_add_epi32(sums[0], sums[1]))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn add_unsigned<const N: usize, const MAX: i32>(
+        sum: Zmm,
+        weights: &[Zmm; N],
+        x: *const i8,
+    ) -> Zmm {
+        let mut sum = sum.0;
+        for i in 0..N {
+            // SAFETY: the caller vouches for 4 * N levels and for the instructions.
+            sum = unsafe { _mm512_dpbusd_epi32(sum, weights[i].0, levels(x, i)) };
+        }
+        Zmm(sum)
     }
 
     #[inline(always)]

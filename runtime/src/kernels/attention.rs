@@ -202,16 +202,19 @@ impl<'a> Tile<'a> {
         let mut i = queries.start;
         while i < queries.end {
             i += match queries.end - i {
-                4.. if !H::COMPACT => self.scores_of::<S, H, 4>(halves, i, at, keys),
-                2.. => self.scores_of::<S, H, 2>(halves, i, at, keys),
-                _ => self.scores_of::<S, H, 1>(halves, i, at, keys),
+                4.. if !H::COMPACT => self.scores_of::<S, H, 4, 1>(halves, i, at, keys),
+                2.. if !H::COMPACT => self.scores_of::<S, H, 2, 2>(halves, i, at, keys),
+                2.. => self.scores_of::<S, H, 2, 1>(halves, i, at, keys),
+                _ if !H::COMPACT => self.scores_of::<S, H, 1, 4>(halves, i, at, keys),
+                _ => self.scores_of::<S, H, 1, 1>(halves, i, at, keys),
             };
         }
     }
 
-    /// Scores of `Q` queries from number `i` on. Gives back `Q`.
+    /// Scores of `Q` queries from number `i` on, with `P` positions at a time: sums that wait for
+    /// nothing but themselves. Gives back `Q`.
     #[inline(always)]
-    fn scores_of<S: Source, H: Halves, const Q: usize>(
+    fn scores_of<S: Source, H: Halves, const Q: usize, const P: usize>(
         &mut self,
         halves: H,
         i: usize,
@@ -223,25 +226,37 @@ impl<'a> Tile<'a> {
             q[n] = self.q(i + n);
         }
         let units = self.job.heads.head_dim.div_ceil(UNIT).max(1);
-        for p in 0..keys.positions(units).min(BLOCK - at) {
-            let mut lanes = [[0.0f32; LANES]; Q];
-            for u in 0..units {
-                let wide = [keys.widen(halves, p * units + u, 0), keys.widen(halves, p * units + u, 1)];
-                for n in 0..Q {
-                    let q = unit_of(q[n], u);
-                    for half in 0..2 {
-                        for lane in 0..LANES {
-                            lanes[n][lane] += q[half * LANES + lane] * wide[half][lane];
-                        }
-                    }
-                }
+        let count = keys.positions(units).min(BLOCK - at);
+        let mut p = 0;
+        while p + P <= count {
+            let products = products::<S, H, Q, P>(halves, q, units, keys, p);
+            for r in 0..P {
+                self.keep_scores(halves, i, at + p + r, keys.scale(p + r), products[r]);
             }
-            let scale = keys.scale(p).map_or(self.job.scale, |scale| scale * self.job.scale);
-            for n in 0..Q {
-                self.weights[(i + n) % TILE][(at + p) % BLOCK] = pairwise(lanes[n]) * scale;
-            }
+            p += P;
+        }
+        while P > 1 && p < count {
+            let [product] = products::<S, H, Q, 1>(halves, q, units, keys, p);
+            self.keep_scores(halves, i, at + p, keys.scale(p), product);
+            p += 1;
         }
         Q
+    }
+
+    /// Scores of `Q` queries from number `i` on and position number `at` of the block.
+    #[inline(always)]
+    fn keep_scores<H: Halves, const Q: usize>(
+        &mut self,
+        halves: H,
+        i: usize,
+        at: usize,
+        scale: Option<f32>,
+        products: [H::Lanes; Q],
+    ) {
+        let scale = scale.map_or(self.job.scale, |scale| scale * self.job.scale);
+        for n in 0..Q {
+            self.weights[(i + n) % TILE][at % BLOCK] = halves.sum(products[n]) * scale;
+        }
     }
 
     /// Scores become weights; what was summed up so far is made relative to the new largest score.
@@ -273,15 +288,16 @@ impl<'a> Tile<'a> {
         let mut i = queries.start;
         while i < queries.end {
             i += match queries.end - i {
-                2.. => self.values_of::<S, H, 2>(halves, i, at, values),
-                _ => self.values_of::<S, H, 1>(halves, i, at, values),
+                2.. => self.values_of::<S, H, 2, 1>(halves, i, at, values),
+                _ if !H::COMPACT => self.values_of::<S, H, 1, 2>(halves, i, at, values),
+                _ => self.values_of::<S, H, 1, 1>(halves, i, at, values),
             };
         }
     }
 
-    /// The values for `Q` queries from number `i` on. Gives back `Q`.
+    /// The values for `Q` queries from number `i` on, `U` units of a vector at a time. Gives back `Q`.
     #[inline(always)]
-    fn values_of<S: Source, H: Halves, const Q: usize>(
+    fn values_of<S: Source, H: Halves, const Q: usize, const U: usize>(
         &mut self,
         halves: H,
         i: usize,
@@ -295,29 +311,58 @@ impl<'a> Tile<'a> {
                 weights[n][p % BLOCK] = values.scale(p).map_or(*weight, |scale| weight * scale);
             }
         }
-        for u in 0..units {
-            let mut sums = [[[0.0f32; LANES]; 2]; Q];
-            for n in 0..Q {
-                sums[n] = bytemuck::must_cast(unit_of(self.out(i + n), u));
+        let count = values.positions(units).min(BLOCK - at);
+        let mut u = 0;
+        while u + U <= units {
+            self.add_values::<S, H, Q, U>(halves, i, u, &weights, (values, units, count));
+            u += U;
+        }
+        while U > 1 && u < units {
+            self.add_values::<S, H, Q, 1>(halves, i, u, &weights, (values, units, count));
+            u += 1;
+        }
+        Q
+    }
+
+    /// Adds units `u..u + U` of the values to what `Q` queries have.
+    #[inline(always)]
+    fn add_values<S: Source, H: Halves, const Q: usize, const U: usize>(
+        &mut self,
+        halves: H,
+        i: usize,
+        u: usize,
+        weights: &[[f32; BLOCK]; Q],
+        (values, units, count): (S, usize, usize),
+    ) {
+        let mut sums = [[[halves.load(&[0.0; LANES]); 2]; U]; Q];
+        for n in 0..Q {
+            for k in 0..U {
+                let both: [[f32; LANES]; 2] = bytemuck::must_cast(unit_of(self.out(i + n), u + k));
+                sums[n][k] = [halves.load(&both[0]), halves.load(&both[1])];
             }
-            for p in 0..values.positions(units).min(BLOCK - at) {
+        }
+        for p in 0..count {
+            let Some(vector) = values.vector(p, units) else { break };
+            for k in 0..U {
                 for half in 0..2 {
-                    let wide = values.widen(halves, p * units + u, half);
+                    let wide = vector.widen(halves, u + k, half);
                     for n in 0..Q {
-                        for lane in 0..LANES {
-                            sums[n][half][lane] += weights[n][p % BLOCK] * wide[lane];
-                        }
+                        let weighed = halves.scale(wide, weights[n][p % BLOCK]);
+                        sums[n][k][half] = halves.add(sums[n][k][half], weighed);
                     }
                 }
             }
-            for n in 0..Q {
-                let sums: [f32; UNIT] = bytemuck::must_cast(sums[n]);
-                for (out, sum) in self.out(i + n).iter_mut().skip(u * UNIT).zip(sums) {
+        }
+        for n in 0..Q {
+            for k in 0..U {
+                let [first, second] = sums[n][k];
+                let both = [halves.store(first), halves.store(second)];
+                let sums: [f32; UNIT] = bytemuck::must_cast(both);
+                for (out, sum) in self.out(i + n).iter_mut().skip((u + k) * UNIT).zip(sums) {
                     *out = sum;
                 }
             }
         }
-        Q
     }
 
     /// Where query number `i` of the tile begins in `q` and `out`.
@@ -380,6 +425,41 @@ fn quotient(a: usize, b: usize) -> usize {
 #[inline(always)]
 fn remainder(a: usize, b: usize) -> usize {
     a.checked_rem(b).unwrap_or(0)
+}
+
+/// Products of `Q` queries with the keys of `P` positions from the `first` one on, yet to be added up.
+#[inline(always)]
+fn products<S: Source, H: Halves, const Q: usize, const P: usize>(
+    halves: H,
+    q: [&[f32]; Q],
+    units: usize,
+    keys: S,
+    first: usize,
+) -> [[H::Lanes; Q]; P] {
+    let mut lanes = [[halves.load(&[0.0; LANES]); Q]; P];
+    let mut vectors = [keys; P];
+    for p in 0..P {
+        let Some(vector) = keys.vector(first + p, units) else { return lanes };
+        vectors[p] = vector;
+    }
+    for u in 0..units {
+        for half in 0..2 {
+            let mut part = [halves.load(&[0.0; LANES]); Q];
+            for n in 0..Q {
+                part[n] = match q[n].as_chunks::<LANES>().0.get(2 * u + half) {
+                    Some(part) => halves.load(part),
+                    None => halves.load(&padded(q[n].get((2 * u + half) * LANES..).unwrap_or_default())),
+                };
+            }
+            for p in 0..P {
+                let wide = vectors[p].widen(halves, u, half);
+                for n in 0..Q {
+                    lanes[p][n] = halves.add(lanes[p][n], halves.mul(part[n], wide));
+                }
+            }
+        }
+    }
+    lanes
 }
 
 /// Values `32 u..` of a vector, followed by zeros where it ends.

@@ -23,7 +23,7 @@ pub(crate) trait Element: Pod {
     /// The stored form of values of a vector with this scale.
     fn narrow(x: &[f32; UNIT], scale: f32) -> Self;
     /// The first or the second half of the values, yet to be multiplied by the scale.
-    fn widen<H: Halves>(&self, halves: H, half: usize) -> [f32; LANES];
+    fn widen<H: Halves>(&self, halves: H, half: usize) -> H::Lanes;
 }
 
 /// One head's vectors of consecutive positions, as attention reads them.
@@ -32,8 +32,10 @@ pub(crate) trait Source: Copy {
     fn positions(self, units: usize) -> usize;
     /// The scale of a position's vector, if it has one.
     fn scale(self, position: usize) -> Option<f32>;
+    /// A position's vector alone, of `units` units, without its scale.
+    fn vector(self, position: usize, units: usize) -> Option<Self>;
     /// Half of a unit, all positions' units being counted; zeros if there is none.
-    fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> [f32; LANES];
+    fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes;
 }
 
 impl Element for [f32; UNIT] {
@@ -48,9 +50,9 @@ impl Element for [f32; UNIT] {
     }
 
     #[inline(always)]
-    fn widen<H: Halves>(&self, _: H, half: usize) -> [f32; LANES] {
-        let halves: &[[f32; LANES]; 2] = bytemuck::must_cast_ref(self);
-        halves[half % 2]
+    fn widen<H: Halves>(&self, halves: H, half: usize) -> H::Lanes {
+        let both: &[[f32; LANES]; 2] = bytemuck::must_cast_ref(self);
+        halves.load(&both[half % 2])
     }
 }
 
@@ -66,7 +68,7 @@ impl Element for [f16; UNIT] {
     }
 
     #[inline(always)]
-    fn widen<H: Halves>(&self, halves: H, half: usize) -> [f32; LANES] {
+    fn widen<H: Halves>(&self, halves: H, half: usize) -> H::Lanes {
         let both: &[[f16; LANES]; 2] = bytemuck::must_cast_ref(self);
         halves.widen(&both[half % 2])
     }
@@ -85,13 +87,9 @@ impl Element for [i8; UNIT] {
     }
 
     #[inline(always)]
-    fn widen<H: Halves>(&self, _: H, half: usize) -> [f32; LANES] {
-        let halves: &[[i8; LANES]; 2] = bytemuck::must_cast_ref(self);
-        let mut values = [0.0; LANES];
-        for i in 0..LANES {
-            values[i] = f32::from(halves[half % 2][i]);
-        }
-        values
+    fn widen<H: Halves>(&self, halves: H, half: usize) -> H::Lanes {
+        let both: &[[i8; LANES]; 2] = bytemuck::must_cast_ref(self);
+        halves.integers(&both[half % 2])
     }
 }
 
@@ -119,13 +117,12 @@ impl Element for Nibbles {
     }
 
     #[inline(always)]
-    fn widen<H: Halves>(&self, _: H, half: usize) -> [f32; LANES] {
-        let mut values = [0.0; LANES];
+    fn widen<H: Halves>(&self, halves: H, half: usize) -> H::Lanes {
+        let mut levels = [0; LANES];
         for i in 0..LANES {
-            let level = self.0[i] >> (4 * (half % 2)) & 15;
-            values[i] = f32::from(level) - 8.0;
+            levels[i] = (self.0[i] >> (4 * (half % 2)) & 15) as i8 - 8;
         }
-        values
+        halves.integers(&levels)
     }
 }
 

@@ -1,19 +1,37 @@
 //! f16 to f32 and back, and the compilation of portable code for an instruction set.
 
+use super::attention::pairwise;
 use half::f16;
 
 /// Values at a time.
 pub(crate) const LANES: usize = 16;
 
-/// What converts f16, which not every instruction set can do in one instruction. A value of a type
-/// with this trait exists only where the CPU has its instructions.
+/// Arithmetic with [`LANES`] values, lane by lane, and what converts f16, which not every instruction
+/// set can do in one instruction. A value of a type with this trait exists only where the CPU has its
+/// instructions.
 pub(crate) trait Halves: Copy {
     /// Whether to compile code once rather than for each type of data: where no vector unit makes
     /// up for it, and flash is what there is least of.
     const COMPACT: bool = false;
 
+    /// [`LANES`] values in registers. An array will do where the compiler makes vectors of it, which
+    /// it does not always.
+    type Lanes: Copy;
+
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes;
+    fn store(self, lanes: Self::Lanes) -> [f32; LANES];
     /// The same numbers, exactly.
-    fn widen(self, halves: &[f16; LANES]) -> [f32; LANES];
+    fn widen(self, halves: &[f16; LANES]) -> Self::Lanes;
+    /// The same numbers.
+    fn integers(self, levels: &[i8; LANES]) -> Self::Lanes;
+    /// `a + b`.
+    fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// `a * b`.
+    fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// `a * b` with the same `b` for all.
+    fn scale(self, a: Self::Lanes, b: f32) -> Self::Lanes;
+    /// The sum of all lanes, added pairwise: lane `i + 8` to lane `i`, then `i + 4`, `i + 2`, `i + 1`.
+    fn sum(self, lanes: Self::Lanes) -> f32;
 }
 
 /// Work in portable code, without branches in its inner loops and with all sums in a fixed order:
@@ -32,9 +50,55 @@ impl Halves for Software {
     const COMPACT: bool =
         cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32")));
 
+    type Lanes = [f32; LANES];
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> [f32; LANES] {
+        *values
+    }
+
+    #[inline(always)]
+    fn store(self, lanes: [f32; LANES]) -> [f32; LANES] {
+        lanes
+    }
+
     #[inline(always)]
     fn widen(self, halves: &[f16; LANES]) -> [f32; LANES] {
         halves.map(widen)
+    }
+
+    #[inline(always)]
+    fn integers(self, levels: &[i8; LANES]) -> [f32; LANES] {
+        levels.map(f32::from)
+    }
+
+    #[inline(always)]
+    fn add(self, mut a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a += b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn mul(self, mut a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a *= b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn scale(self, mut a: [f32; LANES], b: f32) -> [f32; LANES] {
+        for a in &mut a {
+            *a *= b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: [f32; LANES]) -> f32 {
+        pairwise(lanes)
     }
 }
 

@@ -232,8 +232,17 @@ impl<E: Element> Source for Rows<'_, E> {
     }
 
     #[inline(always)]
-    fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> [f32; LANES] {
-        self.units.get(unit).map_or([0.0; LANES], |unit| unit.widen(halves, half))
+    fn vector(self, position: usize, units: usize) -> Option<Self> {
+        let first = position * units;
+        Some(Self { units: self.units.get(first..first + units)?, scales: &[] })
+    }
+
+    #[inline(always)]
+    fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes {
+        match self.units.get(unit) {
+            Some(unit) => unit.widen(halves, half),
+            None => halves.load(&[0.0; LANES]),
+        }
     }
 }
 
@@ -262,7 +271,17 @@ impl Source for Stored<'_> {
     }
 
     #[inline(never)]
-    fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> [f32; LANES] {
+    fn vector(self, position: usize, units: usize) -> Option<Self> {
+        Some(match self {
+            Self::F32(rows) => Self::F32(rows.vector(position, units)?),
+            Self::F16(rows) => Self::F16(rows.vector(position, units)?),
+            Self::Int8(rows) => Self::Int8(rows.vector(position, units)?),
+            Self::Int4(rows) => Self::Int4(rows.vector(position, units)?),
+        })
+    }
+
+    #[inline(never)]
+    fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes {
         with!(self, rows => rows.widen(halves, unit, half))
     }
 }
@@ -290,12 +309,12 @@ fn range(index: usize, count: usize, len: usize) -> Range<usize> {
     start..start.saturating_add(count.saturating_mul(len))
 }
 
-/// Up to 32 values, followed by zeros.
+/// Up to `N` values, followed by zeros.
 #[inline(always)]
-pub(crate) fn padded(x: &[f32]) -> [f32; UNIT] {
-    let mut unit = [0.0; UNIT];
-    for (unit, x) in unit.iter_mut().zip(x) {
-        *unit = *x;
+pub(crate) fn padded<const N: usize>(x: &[f32]) -> [f32; N] {
+    let mut all = [0.0; N];
+    for (value, x) in all.iter_mut().zip(x) {
+        *value = *x;
     }
-    unit
+    all
 }

@@ -128,8 +128,38 @@ struct Compact;
 impl Halves for Compact {
     const COMPACT: bool = true;
 
+    type Lanes = [f32; LANES];
+
+    fn load(self, values: &[f32; LANES]) -> [f32; LANES] {
+        *values
+    }
+
+    fn store(self, lanes: [f32; LANES]) -> [f32; LANES] {
+        lanes
+    }
+
     fn widen(self, halves: &[half::f16; LANES]) -> [f32; LANES] {
         Software.widen(halves)
+    }
+
+    fn integers(self, levels: &[i8; LANES]) -> [f32; LANES] {
+        Software.integers(levels)
+    }
+
+    fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        Software.add(a, b)
+    }
+
+    fn mul(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        Software.mul(a, b)
+    }
+
+    fn scale(self, a: [f32; LANES], b: f32) -> [f32; LANES] {
+        Software.scale(a, b)
+    }
+
+    fn sum(self, lanes: [f32; LANES]) -> f32 {
+        Software.sum(lanes)
     }
 }
 

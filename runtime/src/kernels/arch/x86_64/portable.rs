@@ -22,36 +22,137 @@ pub(super) unsafe fn avx512<P: Portable>(work: P) {
     work.run(Zmm(()));
 }
 
-/// Eight conversions at a time. Exists only where [`avx2`] made it.
+/// Eight values in a register. Exists only where [`avx2`] made it.
 #[derive(Clone, Copy)]
 struct Ymm(());
 
 impl Halves for Ymm {
+    type Lanes = [__m256; 2];
+
     #[inline(always)]
-    fn widen(self, halves: &[f16; LANES]) -> [f32; LANES] {
+    fn load(self, values: &[f32; LANES]) -> [__m256; 2] {
+        // SAFETY: both sides are 16 numbers, of which any bits are valid.
+        unsafe { core::mem::transmute::<[f32; LANES], [__m256; 2]>(*values) }
+    }
+
+    #[inline(always)]
+    fn store(self, lanes: [__m256; 2]) -> [f32; LANES] {
+        // SAFETY: both sides are 16 numbers, of which any bits are valid.
+        unsafe { core::mem::transmute::<[__m256; 2], [f32; LANES]>(lanes) }
+    }
+
+    #[inline(always)]
+    fn widen(self, halves: &[f16; LANES]) -> [__m256; 2] {
         let from = halves.as_ptr().cast::<__m128i>();
         // SAFETY: the pointer is to 32 bytes, and whoever has a value of this type has the
         // instructions.
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(from)), _mm256_cvtph_ps(_mm_loadu_si128(from.add(1)))] }
+    }
+
+    #[inline(always)]
+    fn integers(self, levels: &[i8; LANES]) -> [__m256; 2] {
+        // SAFETY: the pointer is to 16 bytes, and whoever has a value of this type has the
+        // instructions.
         unsafe {
-            let wide =
-                [_mm256_cvtph_ps(_mm_loadu_si128(from)), _mm256_cvtph_ps(_mm_loadu_si128(from.add(1)))];
-            core::mem::transmute::<[__m256; 2], [f32; LANES]>(wide)
+            let levels = _mm_loadu_si128(levels.as_ptr().cast());
+            let upper = _mm_unpackhi_epi64(levels, levels);
+            [
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(levels)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(upper)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn scale(self, a: [__m256; 2], b: f32) -> [__m256; 2] {
+        // SAFETY: whoever has a value of this type has the instructions.
+        self.mul(a, [unsafe { _mm256_set1_ps(b) }; 2])
+    }
+
+    #[inline(always)]
+    fn sum(self, [first, second]: [__m256; 2]) -> f32 {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe {
+            let eight = _mm256_add_ps(first, second);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
 }
 
-/// Sixteen conversions at a time. Exists only where [`avx512`] made it.
+/// Sixteen values in a register. Exists only where [`avx512`] made it.
 #[derive(Clone, Copy)]
 struct Zmm(());
 
 impl Halves for Zmm {
+    type Lanes = __m512;
+
     #[inline(always)]
-    fn widen(self, halves: &[f16; LANES]) -> [f32; LANES] {
+    fn load(self, values: &[f32; LANES]) -> __m512 {
+        // SAFETY: the pointer is to 16 numbers, and whoever has a value of this type has the
+        // instructions.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, lanes: __m512) -> [f32; LANES] {
+        // SAFETY: both sides are 16 numbers, of which any bits are valid.
+        unsafe { core::mem::transmute::<__m512, [f32; LANES]>(lanes) }
+    }
+
+    #[inline(always)]
+    fn widen(self, halves: &[f16; LANES]) -> __m512 {
         // SAFETY: the pointer is to 32 bytes, and whoever has a value of this type has the
         // instructions.
-        unsafe {
-            let wide = _mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast()));
-            core::mem::transmute::<__m512, [f32; LANES]>(wide)
-        }
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn integers(self, levels: &[i8; LANES]) -> __m512 {
+        // SAFETY: the pointer is to 16 bytes, and whoever has a value of this type has the
+        // instructions.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(levels.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn scale(self, a: __m512, b: f32) -> __m512 {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { _mm512_mul_ps(a, _mm512_set1_ps(b)) }
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: __m512) -> f32 {
+        // SAFETY: whoever has a value of this type has the instructions.
+        let (first, second) = unsafe {
+            let lanes = _mm512_castps_pd(lanes);
+            (_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd::<1>(lanes))
+        };
+        // SAFETY: as above; what has AVX-512 has AVX2.
+        Ymm(()).sum(unsafe { [_mm256_castpd_ps(first), _mm256_castpd_ps(second)] })
     }
 }

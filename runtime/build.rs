@@ -6,16 +6,28 @@ use std::env;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-check-cfg=cfg(ouro_dsp, ouro_helium, ouro_rvv, fuzzing)");
+    println!(
+        "cargo:rustc-check-cfg=cfg(ouro_dsp, ouro_helium, ouro_rvv, ouro_packed, ouro_soft_float, ouro_short_multiply, fuzzing)"
+    );
     let target = env::var("TARGET").unwrap_or_default();
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
     let v8m = target.starts_with("thumbv8m.main");
     let dsp = target.starts_with("thumbv7em") || v8m && feature("DSP");
     let hard_float = target.ends_with("eabihf");
+    // Cores without vector instructions, and those of them that lack more: `kernels/packed`.
+    let riscv = target.starts_with("riscv");
+    let small = target.starts_with("thumb") || riscv && target.ends_with("none-elf");
+    let instructions = target.split('-').next().unwrap_or_default();
+    let soft_float =
+        if riscv { !instructions.ends_with("gc") && !instructions.contains("af") } else { !hard_float };
+    let short_multiply = target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base");
     for (cfg, set) in [
         ("ouro_dsp", dsp && hard_float),
         ("ouro_helium", v8m && feature("HELIUM")),
-        ("ouro_rvv", target.starts_with("riscv") && feature("RVV")),
+        ("ouro_rvv", riscv && feature("RVV")),
+        ("ouro_packed", small),
+        ("ouro_soft_float", small && soft_float),
+        ("ouro_short_multiply", short_multiply),
     ] {
         if set {
             println!("cargo:rustc-cfg={cfg}");

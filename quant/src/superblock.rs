@@ -17,7 +17,7 @@ impl Scales {
     #[inline]
     #[must_use]
     pub fn times(self, scale: f32, minimum: f32) -> [[[f32; 2]; 2]; 4] {
-        let (scales, minimums) = self.unpack();
+        let [scales, minimums] = self.unpack();
         let mut groups = [[0.0; 2]; 8];
         for ((group, s), m) in groups.iter_mut().zip(scales).zip(minimums) {
             *group = [scale * f32::from(s), minimum * f32::from(m)];
@@ -25,8 +25,10 @@ impl Scales {
         must_cast(groups)
     }
 
+    /// Scales and minimums, as multiples.
     #[inline]
-    fn unpack(self) -> ([u8; 8], [u8; 8]) {
+    #[must_use]
+    pub fn unpack(self) -> [[u8; 8]; 2] {
         const LOW_SIX: u32 = 0x3f3f_3f3f;
         const LOW_FOUR: u32 = 0x0f0f_0f0f;
         let [scales, minimums, both] = self.0.map(u32::from_le_bytes);
@@ -35,8 +37,7 @@ impl Scales {
             [scales & LOW_SIX, both & LOW_FOUR | upper(scales)],
             [minimums & LOW_SIX, both >> 4 & LOW_FOUR | upper(minimums)],
         ];
-        let [scales, minimums] = words.map(|words| must_cast(words.map(u32::to_le_bytes)));
-        (scales, minimums)
+        words.map(|words| must_cast(words.map(u32::to_le_bytes)))
     }
 
     fn pack(scales: [u8; 8], minimums: [u8; 8]) -> Self {

@@ -43,7 +43,7 @@ fn cortex_m0() {
         machine: &["-M", "mps2-an386", "-icount", "shift=3"],
         ticks: 0.2,
         backends: &["scalar"],
-        limits: &[],
+        limits: &[("scalar", "Q4_0", 13.5), ("scalar", "Q8_0", 16.5)],
     });
 }
 
@@ -58,7 +58,7 @@ fn cortex_m4() {
         machine: &["-M", "mps2-an386", "-icount", "shift=3"],
         ticks: 0.2,
         backends: &["dsp"],
-        limits: &[("dsp", "Q4_0", 1.6), ("dsp", "Q8_0", 1.8)],
+        limits: &[("dsp", "Q4_0", 1.6), ("dsp", "Q8_0", 1.8), ("dsp", "Q4_K", 4.1), ("dsp", "Q5_K", 5.8)],
     });
 }
 
@@ -104,7 +104,7 @@ fn riscv32() {
         machine: &["-M", "virt", "-bios", "none", "-icount", "shift=0"],
         ticks: 1.0,
         backends: &["scalar"],
-        limits: &[],
+        limits: &[("scalar", "Q4_0", 9.0), ("scalar", "Q8_0", 10.0)],
     });
 }
 

@@ -3,6 +3,8 @@
 #![allow(unsafe_code)] // threads write to different rows of one output
 
 use super::activations::{GROUP, Group};
+#[cfg(ouro_packed)]
+use super::packed;
 use super::reference::WeightRows;
 use super::scalar;
 use core::marker::PhantomData;
@@ -89,11 +91,16 @@ impl<'a> Job<'a> {
         self.out.wrapping_add(position * self.weights.of + self.weights.first + row)
     }
 
-    /// Computes some rows by the scalar definition.
+    /// Computes some rows by the scalar definition, or with its bits.
     ///
     /// # Safety
     /// Nobody else computes these rows.
     pub(crate) unsafe fn scalar(&self, rows: Range<usize>) {
+        // SAFETY: as the caller says.
+        #[cfg(ouro_packed)]
+        if unsafe { packed::matmul(self, rows.clone()) } {
+            return;
+        }
         let bytes = self.weights.bytes.chunks_exact(self.weights.row_bytes.max(1));
         for (row, bytes) in bytes.enumerate().take(rows.end).skip(rows.start) {
             for (position, x) in self.x.chunks_exact(self.groups.max(1)).enumerate() {

@@ -19,6 +19,8 @@ mod generic;
 pub(crate) mod halves;
 mod job;
 pub mod math;
+#[cfg(any(test, ouro_packed))]
+mod packed;
 mod readout;
 pub mod reference;
 pub mod scalar;

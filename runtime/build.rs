@@ -16,7 +16,7 @@ fn main() {
     let hard_float = target.ends_with("eabihf");
     // Cores without vector instructions, and those of them that lack more: `kernels/packed`.
     let riscv = target.starts_with("riscv");
-    let small = target.starts_with("thumb") || riscv && target.ends_with("none-elf");
+    let small = target.starts_with("thumb") || riscv && !target.contains("linux");
     let instructions = target.split('-').next().unwrap_or_default();
     let soft_float =
         if riscv { !instructions.ends_with("gc") && !instructions.contains("af") } else { !hard_float };

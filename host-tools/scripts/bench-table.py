@@ -30,6 +30,7 @@ def measure(args: argparse.Namespace, file: pathlib.Path, backend: str) -> dict[
     command += ["--repeat", "1", "--batch", "1,4,8", "--json", *few]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
+        print(ran.stderr.strip()[-300:], file=sys.stderr)
         return None
     rows = {(row["test"], row["tokens"]): row for row in json.loads(ran.stdout)["rows"]}
     one = rows["batch", 1]

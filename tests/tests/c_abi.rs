@@ -109,8 +109,10 @@ fn firmware_has_no_panic_and_no_variables() {
     let panics: Vec<&str> = image.lines().filter(|line| line.contains("rust_begin_unwind")).collect();
     assert!(panics.is_empty(), "{panics:?}");
 
+    // But for what is known of this core's kernels, for all sessions.
+    let is_known = |line: &str| ["REFUSED", "PACKED_IS_WRONG"].iter().any(|name| line.contains(name));
     let variables = |line: &&str| {
-        [" b ", " B ", " d ", " D "].iter().any(|kind| line.contains(kind)) && !line.contains("REFUSED")
+        [" b ", " B ", " d ", " D "].iter().any(|kind| line.contains(kind)) && !is_known(line)
     };
     let library = nm(build.join(TARGET).join("release/libouro.a"));
     assert!(library.contains("T ouro_open"));

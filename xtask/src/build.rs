@@ -114,6 +114,9 @@ pub(crate) fn emulate(emulator: Emulator, icount: &str, semihosting: &str, image
         .stdin(Stdio::null())
         .output()
         .context("timeout, of coreutils")?;
+    if output.status.code() == Some(124) {
+        eprintln!("stopped: it took more than {TIMEOUT} s");
+    }
     let log = decode(&fs::read(image)?, &output.stdout)?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok(Run { status: output.status.code(), text, log })

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 /// Pack `ouro` with man pages, shell completions and licences
 ///
 /// Writes ouro-VERSION-TARGET.tar.gz and a folder of that name, laid out as /usr/local is:
-/// `tar -xzf FILE --strip-components 1 -C /usr/local` installs it.
+/// `tar -xzf FILE --strip-components 1 --no-overwrite-dir -C /usr/local` installs it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -63,7 +63,10 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     manual.args(["run", "--quiet", "--locked", "--release", "--package", "ouro", "--", "manual"]);
     done(manual.arg(&packed).current_dir(repository()))?;
     let archive = folder.join(format!("{name}.tar.gz"));
-    done(Command::new("tar").arg("-C").arg(&folder).arg("-czf").arg(&archive).arg(&name))?;
+    // As root unpacks it: nobody's but root's, and for all to read.
+    let mut tar = Command::new("tar");
+    tar.args(["--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX", "--sort=name"]);
+    done(tar.arg("-C").arg(&folder).arg("-czf").arg(&archive).arg(&name))?;
     println!("{}", archive.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 /// What the columns are: sizes in KiB, instructions in millions.
 pub const HEADER: &str = "\
-| board | arenas, KiB | of it K, V | block buffer | stack | RAM in all | code, KiB | model \
-| prompt token, M instr. | token | token, all loops | clock of | token | token, all loops |
+| board | arenas, KiB | of it K, V | block buffer | stack | RAM in all | code, KiB | model, KiB \
+| prompt token, M instr. | token, M | all loops, M | clock of | token, time | all loops, time |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|";
 
 /// A board's row, of a run with exits and one with all loops.

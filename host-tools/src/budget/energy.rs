@@ -66,12 +66,10 @@ impl Rapl {
         let counter = |zone: PathBuf| {
             let read = |name: &str| {
                 let file = zone.join(name);
-                let unreadable = |error| {
-                    let text = format!(
-                        "--energy-budget: {}: {error}; the kernel lets only root read it, unless told otherwise",
-                        file.display()
-                    );
-                    Error::Usage(text)
+                let unreadable = |error: io::Error| {
+                    let is_roots = error.kind() == io::ErrorKind::PermissionDenied;
+                    let way_out = if is_roots { "; run as root, or `chmod a+r` it" } else { "" };
+                    Error::Usage(format!("--energy-budget: {}: {error}{way_out}", file.display()))
                 };
                 number(&file).map_err(unreadable)
             };
@@ -150,7 +148,10 @@ mod tests {
         fs::write(sysfs.join("class/powercap/intel-rapl:1/energy_uj"), "gone").unwrap();
         assert_eq!(meter.microjoules(), 3300);
         let error = Rapl::open(sysfs).unwrap_err().to_string();
-        assert!(error.contains("intel-rapl:1/energy_uj: it is no number"), "{error}");
+        assert!(
+            error.contains("intel-rapl:1/energy_uj: it is no number") && !error.contains("root"),
+            "{error}"
+        );
     }
 
     #[test]

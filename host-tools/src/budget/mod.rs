@@ -97,7 +97,7 @@ impl BudgetArgs {
         }
         let byte_rate = self.byte_budget.map(|bytes| bytes as u64);
         if loops.or(byte_rate).or(self.energy_budget).is_none() && self.fallback.is_some() {
-            let text = "--fallback is the depth when a budget is used up; give --budget LOOPS, too";
+            let text = "--fallback is the depth when a budget is used up; give --budget, --byte-budget or --energy-budget, too";
             return Err(Error::Usage(text.to_owned()));
         }
         let buckets = loops.map(|rate| {

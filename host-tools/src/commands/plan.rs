@@ -23,7 +23,7 @@ Examples:
   ouro plan --like ouro-2.6b --type q4_0 --ram 256M --flash 90MB/s --mem 8GB/s --gmacs 40
   ouro plan -m model.gguf --ram 400M --measure
   ouro plan --like ouro-1.4b --type q4_0 --ram 600M --board pi5 --ctx 2048 --kv-type int8
-  ouro plan --board rp2350 --ctx 256
+  ouro plan --board rp2350 --ctx 256 --prompt 32 --kv-type int8
   ouro plan --list-boards
 
 Memory is to the byte what `ouro run` takes with the same options, by the same code; nothing is read but

@@ -157,7 +157,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
         converse(args, &mut generator, first, &mut turns)?
     };
     if answers.last().is_some_and(Answer::is_without_prompt) {
-        eprintln!("note: the prompt was not read to its end, so nothing is saved");
+        if args.state.save_kv.is_some() {
+            eprintln!("note: the prompt was not read to its end, so nothing is saved");
+        }
     } else {
         args.state.save(generator.session, identity, &turns.note(generator.sampler.state()))?;
     }

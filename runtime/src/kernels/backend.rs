@@ -33,7 +33,7 @@ enum Kind {
 impl Backend {
     /// The f32 path: weights decoded, activations as they are. For checking, not for speed.
     pub const REFERENCE: Self = Self(Kind::Reference);
-    /// The definition of the integer kernels. Runs everywhere.
+    /// The definition of the integer kernels, on small cores in a form with its bits. Runs everywhere.
     pub const SCALAR: Self = Self(Kind::Scalar);
 
     /// The names of all back ends of all CPUs; of each architecture the slowest first.
@@ -76,17 +76,31 @@ impl Backend {
     /// [`SCALAR`](Self::SCALAR); and what was wrong with a faster one, if any was.
     #[must_use]
     pub fn choose() -> (Self, Option<Mismatch>) {
-        first_right(Self::available().rev(), Self::check)
+        // What vectors don't compute, scalar code does, so that comes first.
+        let scalar = Self::SCALAR.check();
+        #[cfg(ouro_packed)]
+        if scalar.is_err() {
+            super::job::distrust_packed();
+        }
+        let (chosen, refused) = first_right(Self::available().rev(), Self::check);
+        (chosen, refused.or(scalar.err()))
     }
 
     /// Compares what it computes on this CPU with the definition, on a few products of each format:
-    /// less than a thousandth of a second on a workstation. Those without vector instructions have nothing to show.
+    /// less than a thousandth of a second on a workstation. The reference path and the definition itself
+    /// have nothing to show.
     ///
     /// # Errors
     /// [`Mismatch`] with the first case that differs.
     pub fn check(self) -> Result<(), Mismatch> {
         match self.0 {
-            Kind::Reference | Kind::Scalar => Ok(()),
+            Kind::Reference => Ok(()),
+            #[cfg(not(ouro_packed))]
+            Kind::Scalar => Ok(()),
+            // SAFETY: nobody else computes these rows.
+            #[cfg(ouro_packed)]
+            #[allow(unsafe_code)]
+            Kind::Scalar => check(self.name(), |job, rows| unsafe { job.scalar(rows) }),
             // SAFETY: nobody else computes these rows.
             #[allow(unsafe_code)]
             Kind::Vector(isa) => check(isa.name(), |job, rows| unsafe { isa.matmul(job, rows) }),
@@ -161,7 +175,7 @@ impl Backend {
     /// Computes some rows of a job; those of others may be computed at the same time.
     ///
     /// # Safety
-    /// Nobody else computes these rows.
+    /// The job has these rows, and nobody else computes them.
     #[allow(unsafe_code)]
     pub(super) unsafe fn rows(self, job: &Job<'_>, rows: Range<usize>) {
         match self.0 {

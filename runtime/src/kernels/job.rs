@@ -9,7 +9,19 @@ use super::reference::WeightRows;
 use super::scalar;
 use core::marker::PhantomData;
 use core::ops::Range;
+#[cfg(ouro_packed)]
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use ouro_quant::Format;
+
+/// Whether the packed form of the definition was found to compute wrong on this core.
+#[cfg(ouro_packed)]
+static PACKED_IS_WRONG: AtomicBool = AtomicBool::new(false);
+
+/// From now on the definition itself computes what it would have.
+#[cfg(ouro_packed)]
+pub(crate) fn distrust_packed() {
+    PACKED_IS_WRONG.store(true, Relaxed);
+}
 
 /// Rows of weights, quantized activations and the place for their products. One that exists has
 /// lengths that agree.
@@ -94,11 +106,11 @@ impl<'a> Job<'a> {
     /// Computes some rows by the scalar definition, or with its bits.
     ///
     /// # Safety
-    /// Nobody else computes these rows.
+    /// The job has these rows, and nobody else computes them.
     pub(crate) unsafe fn scalar(&self, rows: Range<usize>) {
         // SAFETY: as the caller says.
         #[cfg(ouro_packed)]
-        if unsafe { packed::matmul(self, rows.clone()) } {
+        if !PACKED_IS_WRONG.load(Relaxed) && unsafe { packed::matmul(self, rows.clone()) } {
             return;
         }
         let bytes = self.weights.bytes.chunks_exact(self.weights.row_bytes.max(1));

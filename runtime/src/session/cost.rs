@@ -26,7 +26,7 @@ pub struct Cost {
 pub struct Work {
     /// Positions in the cache already.
     pub older: usize,
-    /// Tokens of a prompt, in one feed.
+    /// Tokens of a prompt, in as few feeds as [`Settings::rows`] allows.
     pub prompt: usize,
     /// Tokens after it, fed one by one.
     pub generated: usize,
@@ -135,15 +135,12 @@ pub(super) fn worst_case(
     let max_loops = settings.max_loops as u64;
     let unbounded = generated.saturating_mul(max_loops);
     let loops = loops_left.map_or(unbounded, |left| unbounded.min(left / LOOP));
-    let prompt_passes = if prompt > 0 { max_loops } else { 0 };
+    let feeds = prompt.div_ceil((settings.rows as u64).max(1));
+    let prompt_passes = feeds.saturating_mul(max_loops);
 
     let asked = max_loops.saturating_sub(settings.min_loops as u64).saturating_add(1);
-    let prompt_heads = match (prompt, needs.logits) {
-        (0, _) => 0,
-        (_, true) => asked,
-        (_, false) => 1,
-    };
     let heads_per_token = if needs.logits { asked } else { 1 };
+    let prompt_heads = feeds.saturating_mul(heads_per_token);
     let heads = generated.saturating_mul(heads_per_token);
     // One head per token at least, and none without a loop.
     let heads = if needs.logits { heads.min(loops.max(generated)) } else { heads };
@@ -164,7 +161,7 @@ pub(super) fn worst_case(
             .saturating_mul(max_loops)
             .saturating_add(token_macs.saturating_mul(loops))
             .saturating_add(all_heads.saturating_mul(head_macs(config))),
-        bytes: bytes_of(prompt_passes, prompt_heads, prompt, prompt.min(1)).saturating_add(generated_bytes),
+        bytes: bytes_of(prompt_passes, prompt_heads, prompt, feeds).saturating_add(generated_bytes),
     }
 }
 

@@ -110,7 +110,8 @@ pub trait Store {
     fn tile(&self) -> &[u8];
 
     /// Bytes that reading this span moves at most, whatever is kept of earlier reads: more than its
-    /// length where the medium is read in whole pages, or beside what was asked for.
+    /// length where the medium is read in whole pages, or beside what was asked for. Loads that fail and
+    /// are tried again come on top.
     fn fetched(&self, span: Span) -> u64 {
         span.len as u64
     }

@@ -14,6 +14,8 @@ pub struct Retry<S, W> {
     /// Called before each repetition with its number, from 1: it may wait.
     wait: W,
     retried: u64,
+    /// Whether the last load failed: what the inner store has then is too little.
+    has_failed: bool,
 }
 
 impl<S: fmt::Debug, W> fmt::Debug for Retry<S, W> {
@@ -30,7 +32,7 @@ impl<S: Store, W: FnMut(u32)> Retry<S, W> {
     /// number, from 1.
     #[must_use]
     pub fn new(inner: S, retries: u32, wait: W) -> Self {
-        Self { inner, retries, wait, retried: 0 }
+        Self { inner, retries, wait, retried: 0, has_failed: false }
     }
 
     /// The store that is asked.
@@ -74,6 +76,7 @@ impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
             self.retried += 1;
             result = self.load_whole(want, None);
         }
+        self.has_failed = result.is_err();
         result
     }
 
@@ -82,11 +85,11 @@ impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
     }
 
     fn current(&self) -> Span {
-        self.inner.current()
+        if self.has_failed { Span::EMPTY } else { self.inner.current() }
     }
 
     fn tile(&self) -> &[u8] {
-        self.inner.tile()
+        if self.has_failed { &[] } else { self.inner.tile() }
     }
 
     fn fetched(&self, span: Span) -> u64 {

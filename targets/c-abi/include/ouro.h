@@ -97,7 +97,7 @@ enum ouro_status
      */
     OURO_STATUS_MISALIGNED = 2,
     /**
-     * A length is 0, or larger than an object can be.
+     * A length is 0, larger than an object can be, or more than 1 for a generated token.
      */
     OURO_STATUS_LENGTH = 3,
     /**
@@ -337,7 +337,7 @@ enum ouro_input
      */
     OURO_INPUT_PROMPT = 0,
     /**
-     * A generated token, which stops where the exit policy or the budget says.
+     * One generated token, which stops where the exit policy or the budget says.
      */
     OURO_INPUT_GENERATED = 1,
 };
@@ -941,8 +941,8 @@ ouro_status ouro_counters(struct ouro *handle, struct ouro_counters_t *counters)
 ouro_status ouro_set_budget(struct ouro *handle, const struct ouro_budget *budget);
 
 /**
- * Tells the most that a prompt of `prompt` tokens, and then `generated` tokens fed one by one, can
- * cost from here on. What is computed never exceeds it: with instructions per multiplication, or bytes
+ * Tells the most that a prompt of `prompt` tokens, in as few feeds as the settings allow, and then
+ * `generated` tokens fed one by one, can cost from here on. What is computed never exceeds it: with instructions per multiplication, or bytes
  * per second of the flash, that is the worst-case time.
  */
 ouro_status ouro_worst_case(struct ouro *handle,

@@ -78,8 +78,8 @@ pub unsafe extern "C" fn ouro_set_budget(handle: *mut Ouro, budget: *const Budge
     }
 }
 
-/// Tells the most that a prompt of `prompt` tokens, and then `generated` tokens fed one by one, can
-/// cost from here on. What is computed never exceeds it: with instructions per multiplication, or bytes
+/// Tells the most that a prompt of `prompt` tokens, in as few feeds as the settings allow, and then
+/// `generated` tokens fed one by one, can cost from here on. What is computed never exceeds it: with instructions per multiplication, or bytes
 /// per second of the flash, that is the worst-case time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ouro_worst_case(

@@ -15,7 +15,7 @@ use ouro_runtime::text::Utf8Stream;
 pub enum FeedChoice {
     /// A prompt, or a part of one: all its tokens run all loops.
     Prompt = 0,
-    /// A generated token, which stops where the exit policy or the budget says.
+    /// One generated token, which stops where the exit policy or the budget says.
     Generated = 1,
 }
 

@@ -20,7 +20,7 @@ pub enum Status {
     NullPointer = 1,
     /// A pointer is not aligned as its type asks; the memory of a handle to OURO_ALIGN bytes.
     Misaligned = 2,
-    /// A length is 0, or larger than an object can be.
+    /// A length is 0, larger than an object can be, or more than 1 for a generated token.
     Length = 3,
     /// The model and the memory lent overlap.
     Overlap = 4,
@@ -239,7 +239,7 @@ fn of_session(error: SessionError) -> Status {
     match error {
         SessionError::Setting { .. } => Status::Setting,
         SessionError::Arena(_) => Status::Memory,
-        SessionError::Prompt { found: 0, .. } => Status::Length,
+        SessionError::Prompt { found: 0, .. } | SessionError::Generated { .. } => Status::Length,
         SessionError::Prompt { .. } => Status::Prompt,
         SessionError::Context { .. } => Status::Context,
         SessionError::Token { .. } => Status::Token,

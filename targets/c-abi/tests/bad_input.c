@@ -231,7 +231,6 @@ static void settings_out_of_range(struct fixture *f) {
         {"fewest beyond the most", 16, 4, 2, 3, 0, 0, 0, 0, 0},
         {"KV sharing", 16, 4, 0, 0, 4, 0, 0, 0, 0},
         {"KV type", 16, 4, 0, 0, 0, 4, 0, 0, 0},
-        {"KV window", 16, 4, 0, 0, OURO_KV_SHARING_LAST, 0, 17, 0, 0},
         {"policy", 16, 4, 0, 0, 0, 0, 0, 6, 0},
         {"threshold", 16, 4, 0, 0, 0, 0, 0, OURO_EXIT_MARGIN, 1.5f},
     };
@@ -274,6 +273,7 @@ static void settings_out_of_range(struct fixture *f) {
     for (size_t i = 0; i < 32; i++) {
         ids[i] = 1;
     }
+    expect("two tokens as one", ouro_feed(f->handle, ids, 2, OURO_INPUT_GENERATED), OURO_STATUS_LENGTH);
     expect("a long prompt", ouro_feed(f->handle, ids, f->settings.prompt + 1, OURO_INPUT_PROMPT), OURO_STATUS_PROMPT);
     for (uint32_t fed = 0; fed + f->settings.prompt <= f->settings.context; fed += f->settings.prompt) {
         ouro_token token;

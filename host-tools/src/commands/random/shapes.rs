@@ -16,7 +16,7 @@ pub enum Like {
     #[value(name = "smollm2-135m")]
     SmolLm2,
     /// The built-in model.
-    #[value(name = "pico")]
+    #[value(name = "pico", alias = "ouro-pico")]
     Pico,
 }
 

@@ -76,7 +76,7 @@ struct Q6_K {
 /// not known.
 ///
 /// # Safety
-/// Nobody else computes these rows.
+/// The job has these rows, and nobody else computes them.
 pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) -> bool {
     // SAFETY: as the caller says.
     unsafe {

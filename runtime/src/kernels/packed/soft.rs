@@ -194,22 +194,27 @@ fn pack(sign: u32, exponent: u32, mantissa: u32) -> f32 {
     f32::from_bits((sign & 1 << 31) + ((exponent - 1) << 23) + mantissa)
 }
 
-/// The upper half of a product; its lowest bit is also set if anything of the lower half is.
+/// The upper half of a product; its lowest bit is also set if anything of the lower half is. The
+/// lowest eight bits of the factors are zero.
 #[inline(always)]
-#[cfg(not(ouro_short_multiply))]
 fn high(a: u32, b: u32) -> u32 {
+    if cfg!(ouro_short_multiply) { high_by_parts(a, b) } else { high_of_long(a, b) }
+}
+
+/// [`high`] where there is a product of 64 bits.
+#[inline(always)]
+pub(super) fn high_of_long(a: u32, b: u32) -> u32 {
     let product = u64::from(a) * u64::from(b);
     (product >> 32) as u32 | u32::from(product as u32 != 0)
 }
 
-/// The same where products have 32 bits. The lowest eight bits of the factors are zero.
+/// [`high`] where products have 32 bits.
 #[inline(always)]
-#[cfg(ouro_short_multiply)]
-fn high(a: u32, b: u32) -> u32 {
+pub(super) fn high_by_parts(a: u32, b: u32) -> u32 {
     let (a1, a0) = (a >> 20, a >> 8 & 0xfff);
     let (b1, b0) = (b >> 20, b >> 8 & 0xfff);
     let low = a0 * b0;
     let middle = a1 * b0 + a0 * b1 + (low >> 12);
-    let high = (a1 * b1 << 8) + (middle >> 4);
-    high | u32::from(middle & 0xf | low & 0xfff != 0)
+    let high = ((a1 * b1) << 8) + (middle >> 4);
+    high | u32::from((middle & 0xf) | (low & 0xfff) != 0)
 }

@@ -60,6 +60,8 @@ fn arithmetic_in_integers_is_ieee() {
         let near = f32::from_bits(a.to_bits() ^ (1 << 31) ^ (random.next() as u32 & 15));
         let shift = [0, 8, 13, 24][random.next() as usize % 4];
         let integer = random.next() as i32 >> shift;
+        let [m, n] = [(); 2].map(|()| random.next() as u32 & !0xff | 1 << 31);
+        assert_eq!(soft::high_by_parts(m, n), soft::high_of_long(m, n), "{m:#x} {n:#x}");
         assert!(same(soft::times(a, b), a * b), "{a:e} * {b:e}");
         assert!(same(soft::times_integer(a, integer), a * integer as f32), "{a:e} * {integer}");
         assert!(same(soft::product(a, b, integer), (a * b) * integer as f32), "{a:e} * {b:e} * {integer}");

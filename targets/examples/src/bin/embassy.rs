@@ -58,6 +58,10 @@ unsafe fn DefaultHandler(number: i16) {
     if number == URGENT.cast_signed() {
         // SAFETY: this is the handler of the interrupt that the executor was started on.
         unsafe { EXECUTOR.on_interrupt() }
+    } else {
+        // Left alone it would come again for ever.
+        defmt::error!("interrupt {} has no handler", number);
+        exit(1)
     }
 }
 

@@ -138,7 +138,8 @@ impl Record {
         // SAFETY: the linker's script sets it aside as memory without initial values.
         #[unsafe(link_section = ".uninit.record")]
         static RECORD: MaybeUninit<Record> = MaybeUninit::uninit();
-        // SAFETY: whatever the memory holds are values of these fields: any bits are a u32.
+        // SAFETY: the hardware has initialized this memory, if not Rust; whatever it holds are values of
+        // these fields, as any bits are a u32.
         unsafe { RECORD.assume_init_ref() }
     }
 

@@ -211,7 +211,7 @@ unsafe extern "C" {
 /// Computes some rows of a job.
 ///
 /// # Safety
-/// The core has the instructions, and nobody else computes these rows.
+/// The core has the instructions, the job these rows, and nobody else computes them.
 pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
     // SAFETY: as the caller says; each function is for the format's blocks.
     unsafe {

@@ -182,7 +182,7 @@ unsafe extern "C" {
 /// Computes some rows of a job.
 ///
 /// # Safety
-/// The core has the instructions, and nobody else computes these rows.
+/// The core has the instructions, the job these rows, and nobody else computes them.
 pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
     let kernel = match job.format() {
         Format::Q4_0 if const { Format::Q4_0.is_built() } => ouro_helium_q4_0,

@@ -28,7 +28,7 @@ impl Isa {
     /// Computes some rows of a job.
     ///
     /// # Safety
-    /// Nobody else computes these rows.
+    /// The job has these rows, and nobody else computes them.
     pub(crate) unsafe fn matmul(self, job: &Job<'_>, rows: Range<usize>) {
         // SAFETY: the image was built for a hart with these instructions; the rest as the caller
         // says.

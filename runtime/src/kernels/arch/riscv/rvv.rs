@@ -339,7 +339,7 @@ fn lanes(rows: usize) -> usize {
 /// Computes some rows of a job.
 ///
 /// # Safety
-/// The hart has the instructions, and nobody else computes these rows.
+/// The hart has the instructions, the job these rows, and nobody else computes them.
 pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
     let kernel = match job.format() {
         Format::Q4_0 if const { Format::Q4_0.is_built() } => q4_0,

@@ -111,9 +111,8 @@ fn firmware_has_no_panic_and_no_variables() {
 
     // But for what is known of this core's kernels, for all sessions.
     let is_known = |line: &str| ["REFUSED", "PACKED_IS_WRONG"].iter().any(|name| line.contains(name));
-    let variables = |line: &&str| {
-        [" b ", " B ", " d ", " D "].iter().any(|kind| line.contains(kind)) && !is_known(line)
-    };
+    let variables =
+        |line: &&str| [" b ", " B ", " d ", " D "].iter().any(|kind| line.contains(kind)) && !is_known(line);
     let library = nm(build.join(TARGET).join("release/libouro.a"));
     assert!(library.contains("T ouro_open"));
     let found: Vec<&str> = library.lines().filter(variables).collect();

@@ -60,7 +60,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     // A program for another machine can't tell of itself here; this machine's says the same.
     let mut manual = Command::new(env!("CARGO"));
-    manual.args(["run", "--quiet", "--locked", "--release", "--package", "ouro", "--", "manual"]);
+    manual.args(["run", "--quiet", "--locked", "--release", "--bin", "ouro", "--", "manual"]);
     done(manual.arg(&packed).current_dir(repository()))?;
     let archive = folder.join(format!("{name}.tar.gz"));
     // As root unpacks it: nobody's but root's, and for all to read.
@@ -71,7 +71,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const BUILD: [&str; 7] = ["build", "--locked", "--release", "--package", "ouro", "--bin", "ouro"];
+/// As the README's `cargo run --release` builds it, so that nothing is built twice.
+const BUILD: [&str; 5] = ["build", "--locked", "--release", "--bin", "ouro"];
 
 /// Builds `ouro` for this machine.
 fn program(built: &Path) -> Result<PathBuf> {

@@ -140,12 +140,14 @@ fn retries_hide_what_fails_for_a_moment() {
         let mut store = Retry::new(faulty, retries, |retry| waits.push(retry));
         let found = greedy(&mut session(model, settings(model)), &mut store, &FixedDepth, &PROMPT, 3);
         let repeated = store.counters().retries;
+        let left = (store.current(), store.tile().len());
         assert_eq!(repeated, u64::from(retries));
         assert_eq!(waits, (1..=retries).collect::<Vec<_>>());
         if in_a_row <= u64::from(retries) {
             assert_eq!(found, expected);
         } else {
             let SessionError::Weights { error, .. } = found.unwrap_err() else { panic!("{fault:?}") };
+            assert_eq!(left, (Span::EMPTY, 0), "{fault:?}");
             match fault {
                 Fault::Error(_) => assert!(matches!(error, StoreError::Io { code: 110, .. }), "{error}"),
                 _ => assert!(matches!(error, StoreError::Short { .. }), "{error}"),

@@ -54,9 +54,9 @@ impl<'a> Session<'a> {
         self.ledger.is_in_fallback()
     }
 
-    /// The most that a prompt of `prompt` tokens, in as few feeds as [`Settings::rows`](super::Settings::rows) allows, and then
-    /// `generated` tokens, fed one by one, can cost from here on with weights from this store and a policy
-    /// that needs this. What is computed and fetched never exceeds it, but for loads that are tried again;
+    /// The most that a prompt of `prompt` tokens, in as few feeds as
+    /// [`Settings::rows`](super::Settings::rows) allows, and then `generated` tokens, fed one by one, can cost
+    /// from here on with weights from this store and a policy that needs this. What is computed and fetched never exceeds it, but for loads that are tried again;
     /// bytes are counted as if nothing were pinned. Not for a control loop: it asks the store where every row
     /// of the vocabulary lies.
     #[must_use]

@@ -1,0 +1,111 @@
+//! Budgets of bytes: what stores really move is what is counted, and what the worst case says.
+
+use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash, check_read};
+use ouro::store::{FileStore, HostStore};
+use ouro_runtime::depth::{Bucket, Budget, ExitPolicy, FixedDepth, QExit, Reason};
+use ouro_runtime::model::Model;
+use ouro_runtime::session::{Feed, SessionError, Settings};
+use ouro_runtime::store::{FlashStore, MemoryStore, Span, Store};
+use ouro_tests::PagedStore;
+use ouro_tests::harness::{golden, open, session};
+
+/// A chip that reads whole pages.
+struct Chip(Vec<u8>);
+
+impl ErrorType for Chip {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for Chip {
+    const READ_SIZE: usize = 512;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        check_read(self, offset, bytes.len())?;
+        bytes.copy_from_slice(&self.0[offset as usize..][..bytes.len()]);
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Generates with the least byte budget, which is the one that its refusal names, and with a policy
+/// that wants as much as it can get.
+fn least_byte_budget<S: Store>(model: &'static Model<'static>, store: &mut S, medium: &str) {
+    let settings = Settings::new(model, 80, 8);
+    for fallback in [1, 3] {
+        let mut session = session(model, settings);
+        let of = |rate: u64| Bucket { rate, burst: rate / 2, resume: rate / 8 };
+        let budget = |rate| Budget { bytes: Some(of(rate)), fallback, ..Budget::UNLIMITED };
+        let Err(SessionError::ByteRate { needed, .. }) = session.set_budget(budget(1), store) else {
+            panic!("{medium}: a byte is enough")
+        };
+        assert!(session.set_budget(budget(needed - 1), store).is_err());
+        session.set_budget(budget(needed), store).unwrap();
+        // A gate is asked when it is not known that it ends the token: a tile is read ahead in vain.
+        let policy = QExit(0.999);
+        session.feed(&[175, 462, 33, 245], Feed::Prompt).unwrap();
+        session.run(store, &policy).unwrap();
+        let (mut seen, mut most) = (Vec::new(), 0);
+        for token in 0..60 {
+            let worst = session.worst_case(store, 0, 1, policy.needs());
+            let before = store.counters().bytes;
+            session.feed(&[token], Feed::Generated).unwrap();
+            let depth = session.run(store, &policy).unwrap();
+            let fetched = store.counters().bytes - before;
+            // A tile that was read ahead in the token before may be counted in this one.
+            let tile = store.fetched(Span { offset: 0, len: store.max_tile().min(store.len() as usize) });
+            assert!(fetched <= worst.bytes + tile, "{medium}: {fetched} bytes, {worst:?}");
+            let left = session.budget_left().bytes.unwrap();
+            assert!(left >= 0, "{medium}: {left} bytes left after token {token}, {depth:?}");
+            most += fetched;
+            assert!(most <= budget(needed).bytes.unwrap().burst + (u64::from(token) + 1) * needed);
+            seen.push(depth.reason);
+        }
+        let exhausted = seen.iter().filter(|reason| **reason == Reason::Budget).count();
+        let longest = seen.chunk_by(|a, b| a == b).filter(|run| run[0] == Reason::Fallback).map(<[_]>::len);
+        let longest = longest.max().unwrap_or_default();
+        assert!(exhausted >= 2 && longest > 0, "{medium}, fallback {fallback}: {seen:?}");
+    }
+}
+
+#[test]
+fn the_least_byte_budget_is_enough_whatever_a_store_moves() {
+    let path = golden("lively/lively-gate-f32.gguf");
+    let file = std::fs::read(&path).unwrap();
+    let mut memory = MemoryStore::new(file.clone());
+    let (_, model) = open(&mut memory);
+    least_byte_budget(model, &mut memory, "memory");
+    least_byte_budget(model, &mut PagedStore::new(&file, 40_000), "a block buffer");
+    let mut chip = file.clone();
+    chip.resize(file.len().next_multiple_of(512), 0);
+    let mut buffer = vec![0; 40_000];
+    let mut flash = FlashStore::new(Chip(chip), 0, file.len() as u64, &mut buffer).unwrap();
+    least_byte_budget(model, &mut flash, "flash");
+    let open = || FileStore::open(&path, 40_000).unwrap();
+    let mut files = open();
+    files.weights_begin(0);
+    least_byte_budget(model, &mut files, "a file");
+    least_byte_budget(model, &mut HostStore::from(open()), "the host's");
+}
+
+/// A prompt that is longer than the activations have rows for reads all weights for each of its parts.
+#[test]
+fn the_worst_case_of_a_prompt_in_parts() {
+    let mut memory = MemoryStore::new(std::fs::read(golden("lively/lively-gate-f32.gguf")).unwrap());
+    let (_, model) = open(&mut memory);
+    let mut session = session(model, Settings::new(model, 40, 8));
+    for (prompt, feeds) in [(8, 1), (9, 2), (20, 3)] {
+        session.clear();
+        let worst = session.worst_case(&memory, prompt, 0, FixedDepth.needs());
+        let (before, bytes) = (session.counters().macs, memory.counters().bytes);
+        for part in vec![7; prompt].chunks(8) {
+            session.feed(part, Feed::Prompt).unwrap();
+            session.run(&mut memory, &FixedDepth).unwrap();
+        }
+        let (macs, bytes) = (session.counters().macs - before, memory.counters().bytes - bytes);
+        assert_eq!((worst.heads, worst.bytes), (feeds, bytes), "{prompt} tokens");
+        assert_eq!(worst.macs, macs, "{prompt} tokens");
+    }
+}

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pico import evalset, grammar, tokenizer  # noqa: E402
 from pico import data
-from pico.data import NO_TARGET, Stream  # noqa: E402
+from pico.data import Stream  # noqa: E402
 
 
 def solve(prompt: str) -> str:
@@ -101,23 +101,37 @@ def test_training_never_asks_an_evaluation_question():
     assert stream_tokenizer and sums and set(free.record) & excluded
 
 
+def questions(tok, batch):
+    """What the last token of each answer in a batch sees: the tag, prompt and answer, the ids."""
+    for row, column in zip(*np.nonzero(batch.targets == tokenizer.IM_END)):
+        visible = data.visible(batch, row, column)
+        assert (batch.positions[row, visible] == np.arange(len(visible))).all()
+        ids = batch.tokens[row, visible].tolist()
+        text = tok.decode(ids, skip_special_tokens=False)
+        prompt, answer = text.removeprefix(tokenizer.USER).split(tokenizer.ASSISTANT)
+        yield grammar.TAGS[batch.tags[batch.question[row, column]]], prompt, answer, ids
+
+
+def test_every_kind_of_question_can_be_excluded():
+    """A stream whose beginning is excluded from itself asks none of that, by what its rows hold."""
+    tok = tokenizer.build()
+    free = Stream(tok, seed=5, max_k=8)
+    met = {grammar.key(prompt): tag for tag, prompt, *_ in questions(tok, free.batch())}
+    assert set(met.values()) == set(grammar.TAGS)
+    stream = Stream(tok, seed=5, excluded=frozenset(met), max_k=8)
+    for _ in range(3):
+        asked = {grammar.key(prompt) for _, prompt, *_ in questions(tok, stream.batch())}
+        assert asked and not asked & met.keys()
+
+
 def test_rows_read_as_prompts():
     """What a token sees in a packed row is the chat text of one question, at its positions."""
     tok = tokenizer.build()
     stream = Stream(tok, seed=3, max_k=8)
     seen = set()
     for _ in range(4):
-        batch = stream.batch()
-        for row, column in zip(*np.nonzero(batch.targets != NO_TARGET)):
-            if batch.targets[row, column] != tokenizer.IM_END:
-                continue
-            visible = data.visible(batch, row, column)
-            assert (batch.positions[row, visible] == np.arange(len(visible))).all()
-            ids = batch.tokens[row, visible].tolist()
-            text = tok.decode(ids, skip_special_tokens=False)
-            prompt, answer = text.removeprefix(tokenizer.USER).split(tokenizer.ASSISTANT)
+        for tag, prompt, answer, ids in questions(tok, stream.batch()):
             assert solve(prompt) == answer
             assert tok.encode(tokenizer.chat(prompt) + answer).ids == ids
-            question = batch.question[row, column]
-            seen.add(grammar.TAGS[batch.tags[question]])
+            seen.add(tag)
     assert seen == set(grammar.TAGS)

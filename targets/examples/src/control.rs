@@ -72,6 +72,13 @@ impl Loop {
         self.reading.load(Relaxed)
     }
 
+    /// Logs what the loop came to.
+    pub fn log(&self) {
+        defmt::info!("ticks: {}", self.ticks());
+        defmt::info!("missed: {}", self.missed());
+        defmt::info!("worst lateness ns: {}", self.worst_lateness().as_nanos() as u32);
+    }
+
     /// Notes that a tick begins. Only the control loop calls this, so nobody counts in between.
     fn begin_tick(&self) {
         let now = cycles().wrapping_sub(self.began.load(Relaxed));

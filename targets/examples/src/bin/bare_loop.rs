@@ -105,8 +105,6 @@ fn think(memory: &mut [u8]) -> Result<(), Failure> {
         defmt::info!("ids: {}", answer.ids.as_slice());
     }
     defmt::info!("longest step ms: {}", longest);
-    defmt::info!("ticks: {}", LOOP.ticks());
-    defmt::info!("missed: {}", LOOP.missed());
-    defmt::info!("worst lateness ns: {}", LOOP.worst_lateness().as_nanos() as u32);
+    LOOP.log();
     Ok(())
 }

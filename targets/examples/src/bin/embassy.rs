@@ -180,8 +180,6 @@ async fn think(memory: &mut [u8]) -> Result<(), Failure> {
         defmt::info!("answer: {}", answer.text.as_str());
         defmt::info!("ids: {}", answer.ids.as_slice());
     }
-    defmt::info!("ticks: {}", LOOP.ticks());
-    defmt::info!("missed: {}", LOOP.missed());
-    defmt::info!("worst lateness ns: {}", LOOP.worst_lateness().as_nanos() as u32);
+    LOOP.log();
     Ok(())
 }

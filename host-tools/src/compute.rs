@@ -1,9 +1,12 @@
 //! What computes: the back end of the kernels, and the threads.
 
+mod pool;
+
 use crate::error::Error;
 use clap::builder::PossibleValuesParser;
 use ouro_runtime::kernels::{Alone, Backend, NoBackend, Workers};
 use ouro_runtime::session::Session;
+use pool::Pool;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::thread::available_parallelism;
 
@@ -90,37 +93,5 @@ impl Compute {
     pub fn lend(self, session: &mut Session<'_>) {
         session.set_backend(self.backend);
         session.set_workers(self.workers);
-    }
-}
-
-/// Threads that wait for work, besides the one that hands it out.
-#[derive(Debug)]
-struct Pool {
-    others: ThreadPool,
-}
-
-impl Pool {
-    /// `threads` in all, at least 2.
-    fn new(threads: usize) -> Result<Self, Error> {
-        let builder =
-            ThreadPoolBuilder::new().num_threads(threads - 1).thread_name(|n| format!("kernels {n}"));
-        Ok(Self { others: builder.build().map_err(|error| Error::Other(error.into()))? })
-    }
-}
-
-impl Workers for Pool {
-    fn count(&self) -> usize {
-        self.others.current_num_threads() + 1
-    }
-
-    fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
-        self.others.in_place_scope(|scope| {
-            for piece in 1..pieces {
-                scope.spawn(move |_| work(piece));
-            }
-            if pieces > 0 {
-                work(0);
-            }
-        });
     }
 }

@@ -22,7 +22,7 @@ const BLOCK: usize = 2 * LANES;
 /// Queries for which K and V are read together.
 const TILE: usize = 8;
 /// Below this many products a piece is not worth handing to another thread: `README.md`, "Threads".
-const SMALLEST_PIECE: usize = 1 << 17;
+const SMALLEST_PIECE: usize = 1 << 15;
 
 /// Who attends to what.
 #[derive(Clone, Copy, Debug)]

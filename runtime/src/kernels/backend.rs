@@ -140,7 +140,7 @@ impl Backend {
     /// reference included.
     pub(super) fn run<P: Portable>(self, work: P) {
         match self.0 {
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
+            #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(fuzzing)))]
             Kind::Vector(isa) => isa.run(work),
             _ => work.run(Software),
         }

@@ -17,6 +17,8 @@ mod check;
 pub(crate) mod elements;
 mod generic;
 pub(crate) mod halves;
+#[cfg(target_has_atomic = "ptr")]
+mod handoff;
 mod job;
 pub mod math;
 #[cfg(any(test, ouro_packed))]
@@ -29,6 +31,8 @@ mod workers;
 
 pub use backend::{Backend, NoBackend};
 pub use check::Mismatch;
+#[cfg(target_has_atomic = "ptr")]
+pub use handoff::{Handoff, Helper};
 pub use readout::Readout;
 pub(crate) use swiglu::swiglu;
 use workers::deal;
@@ -109,7 +113,7 @@ impl Input<'_> {
 }
 
 /// Below this many products a piece is not worth handing to another thread: `README.md`, "Threads".
-const SMALLEST_PIECE: usize = 1 << 18;
+const SMALLEST_PIECE: usize = 1 << 16;
 /// Pieces begin at multiples of this many rows: a register's lanes, or several of them.
 const PIECE_ROWS: usize = 16;
 

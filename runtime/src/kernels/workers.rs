@@ -13,22 +13,22 @@ pub trait Workers: Debug + Sync {
 }
 
 /// Calls `work` exactly once with each of `0..pieces`, whatever `workers` does: what writes to
-/// places that only one piece may touch can rely on it.
+/// places that only one piece may touch can rely on it. Whoever is free takes the next piece: nobody
+/// waits for a worker that is late.
 pub(super) fn deal(workers: &dyn Workers, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
     #[cfg(target_has_atomic = "ptr")]
     if pieces > 1 {
         use core::sync::atomic::{AtomicUsize, Ordering};
         let dealt = AtomicUsize::new(0);
-        let next = || Some(dealt.fetch_add(1, Ordering::Relaxed)).filter(|piece| *piece < pieces);
-        workers.run(pieces, &|_| {
-            if let Some(piece) = next() {
+        let rest = |_| {
+            let next = || Some(dealt.fetch_add(1, Ordering::Relaxed)).filter(|piece| *piece < pieces);
+            while let Some(piece) = next() {
                 work(piece);
             }
-        });
+        };
+        workers.run(pieces.min(workers.count()), &rest);
         // What was not asked for.
-        while let Some(piece) = next() {
-            work(piece);
-        }
+        rest(0);
         return;
     }
     // Cores without atomic instructions are alone.

@@ -11,7 +11,9 @@
 mod dotprod;
 mod i8mm;
 mod neon;
+mod portable;
 
+use crate::kernels::halves::Portable;
 use crate::kernels::job::Job;
 use core::ops::Range;
 
@@ -53,6 +55,12 @@ impl Isa {
             Set::Dotprod => "dotprod",
             Set::I8mm => "i8mm",
         }
+    }
+
+    /// Does work in portable code.
+    pub(crate) fn run<P: Portable>(self, work: P) {
+        // SAFETY: a value of this type is made only where the CPU has the instructions.
+        unsafe { portable::neon(work) }
     }
 
     /// Computes some rows of a job.

@@ -220,7 +220,8 @@ pub struct KvArgs {
     /// [default: what the file asks for; else last]
     #[arg(long, value_enum)]
     pub kv: Option<Sharing>,
-    /// How many of the latest positions keep every loop's K/V [default: D - 1]
+    /// How many of the latest positions keep every loop's K/V [default: one less than the trained depth,
+    /// or than D if that is more]
     #[arg(long, value_name = "POSITIONS")]
     pub kv_window: Option<usize>,
     /// How K and V are stored
@@ -237,7 +238,7 @@ impl KvArgs {
     pub fn settings(&self, depth: &DepthArgs, model: &Model<'_>, context: usize, rows: usize) -> Settings {
         let max_loops = depth.max_loops(model.config());
         let sharing = self.kv.map(KvSharing::from).or(model.kv_sharing_default()).unwrap_or(KvSharing::Last);
-        let window = self.kv_window.unwrap_or(max_loops - 1);
+        let window = self.kv_window.unwrap_or_else(|| model.config().kv_window(max_loops));
         let kv = KvSettings { sharing, element: self.kv_type.into(), window };
         Settings { context, rows, max_loops, min_loops: depth.min_loops.into(), kv }
     }

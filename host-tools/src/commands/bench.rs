@@ -169,6 +169,6 @@ fn settings(model: &Model<'_>, tests: &[Test], max_loops: usize) -> Settings {
     let rows = of(&[Kind::Prompt, Kind::Batch]).max(1);
     let context = rows.max(of(&[Kind::Generate]) + 1);
     let usual = Settings::new(model, context, rows);
-    let kv = KvSettings { window: max_loops - 1, ..usual.kv };
+    let kv = KvSettings { window: model.config().kv_window(max_loops), ..usual.kv };
     Settings { max_loops, kv, ..usual }
 }

@@ -58,7 +58,7 @@ pub(super) fn changes(
         add(format!("--kv-type {name}"), but, kv(KvSettings { element, ..settings.kv }), ask.clone());
     }
     if settings.kv.sharing == KvSharing::PerLoop && settings.max_loops > 1 {
-        let last = KvSettings { sharing: KvSharing::Last, window: settings.max_loops - 1, ..settings.kv };
+        let last = KvSettings { sharing: KvSharing::Last, ..settings.kv };
         add("--kv last".to_owned(), "less exact beyond the window", kv(last), ask.clone());
     }
     if settings.context / 2 >= settings.rows.max(16) {
@@ -73,7 +73,7 @@ pub(super) fn changes(
     }
     if settings.max_loops > 1 && ask.mean_depth.is_none() {
         let max_loops = settings.max_loops - 1;
-        let window = settings.kv.window.min(max_loops - 1);
+        let window = settings.kv.window.min(demand.model.config().kv_window(max_loops));
         let fewer = Settings {
             max_loops,
             min_loops: settings.min_loops.min(max_loops),

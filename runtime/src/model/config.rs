@@ -81,6 +81,14 @@ impl Config {
         self.heads.checked_div(self.kv_heads).unwrap_or_default()
     }
 
+    /// How far back positions keep their K/V of every loop in a run of at most `max_loops`, unless told
+    /// otherwise: T - 1, as the model was trained, or D - 1, as decoding several positions in one pass needs,
+    /// whichever is more. Fewer loops than T don't narrow it.
+    #[must_use]
+    pub fn kv_window(&self, max_loops: usize) -> usize {
+        self.loops.max(max_loops).saturating_sub(1)
+    }
+
     /// Whether attention and feed-forward are normed before they are added (sandwich norm).
     #[must_use]
     pub fn post_norms(&self) -> bool {

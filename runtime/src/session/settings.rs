@@ -25,13 +25,14 @@ pub struct Settings {
 
 impl Settings {
     /// Depth and KV cache as most users want them: D = T; K/V shared as the file asks, else the last
-    /// loop's with a window of D - 1.
+    /// loop's, within [its window](crate::model::Config::kv_window).
     #[must_use]
     pub fn new(model: &Model<'_>, context: usize, rows: usize) -> Self {
-        let loops = model.config().loops;
+        let max_loops = model.config().loops;
+        let window = model.config().kv_window(max_loops);
         let sharing = model.kv_sharing_default().unwrap_or(KvSharing::Last);
-        let kv = KvSettings { sharing, element: KvType::F16, window: loops - 1 };
-        Self { context, rows, max_loops: loops, min_loops: 1, kv }
+        let kv = KvSettings { sharing, element: KvType::F16, window };
+        Self { context, rows, max_loops, min_loops: 1, kv }
     }
 
     pub(super) fn check(&self) -> Result<(), SessionError> {

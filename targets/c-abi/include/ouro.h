@@ -546,8 +546,8 @@ typedef struct ouro_settings {
      */
     uint32_t kv_type;
     /**
-     * How many of the latest positions keep every loop's K and V; 0: one less than the loops;
-     * OURO_NO_KV_WINDOW: none.
+     * How many of the latest positions keep every loop's K and V; 0: one less than the loops of
+     * training, or than `max_loops` if that is more; OURO_NO_KV_WINDOW: none.
      */
     uint32_t kv_window;
     /**

@@ -79,8 +79,8 @@ pub struct Settings {
     pub kv_sharing: u32,
     /// An `ouro_kv_type`.
     pub kv_type: u32,
-    /// How many of the latest positions keep every loop's K and V; 0: one less than the loops;
-    /// OURO_NO_KV_WINDOW: none.
+    /// How many of the latest positions keep every loop's K and V; 0: one less than the loops of
+    /// training, or than `max_loops` if that is more; OURO_NO_KV_WINDOW: none.
     pub kv_window: u32,
     /// An `ouro_exit`.
     pub exit_policy: u32,
@@ -115,7 +115,7 @@ impl Settings {
         let context = self.context as usize;
         let window = match self.kv_window {
             OURO_NO_KV_WINDOW => 0,
-            window => or(window, max_loops.saturating_sub(1)),
+            window => or(window, model.config().kv_window(max_loops)),
         };
         let kv = KvSettings { sharing: self.sharing(model)?, element: self.element()?, window };
         let rows = self.prompt as usize;

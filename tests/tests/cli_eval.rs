@@ -113,7 +113,7 @@ fn stores_threads_and_defaults_change_nothing() {
     };
     let plain = figures(&[]);
     assert_eq!(plain.len(), 3, "the file asks for no policy");
-    assert_eq!(figures(&["--loops", "4", "--exit", "fixed"]), plain);
+    assert_eq!(figures(&["--loops", "4", "--exit", "fixed", "--tags", "odd,even,other"]), plain);
     assert_eq!(figures(&["--store", "file", "--block-buffer", "256K"]), plain);
     assert_ne!(figures(&["--kv", "averaged", "--kv-window", "0", "--kv-type", "int8"]), Vec::<Value>::new());
 }
@@ -179,7 +179,7 @@ fn bad_input_is_named_with_its_line() {
     let gateless = golden("mha/mha-f32.gguf");
     let gateless = gateless.to_str().unwrap();
     let lively = lively();
-    let cases: [(&[&str], i32, &[&str]); 8] = [
+    let cases: [(&[&str], i32, &[&str]); 10] = [
         (&["eval"], 2, &["FILE"]),
         (&["eval", "no-such-file"], 3, &["no-such-file"]),
         (&["eval", &file, "-m", "no-such-file"], 3, &["no-such-file"]),
@@ -187,6 +187,12 @@ fn bad_input_is_named_with_its_line() {
         (&["eval", &file, "-m", &lively, "--loops", "0"], 2, &["0"]),
         (&["eval", &file, "-m", gateless, "--exit", "q=0.5"], 2, &["--gate-from"]),
         (&["eval", &file, "-m", &lively, "--ctx", "4"], 3, &[":1:", "context has 4", "--ctx"]),
+        (
+            &["eval", &file, "-m", &lively, "--tags", "a,chain1"],
+            3,
+            &["good.jsonl:1:", "\"c\"", "one of a, chain1", "--tags"],
+        ),
+        (&["eval", "--perplexity", &file, "-m", &lively, "--tags", "a"], 2, &["--tags"]),
         (
             &["eval", &file, "-m", &lively, "--json", "no-such-folder/a", "--max-new", "1"],
             1,
@@ -196,47 +202,4 @@ fn bad_input_is_named_with_its_line() {
     for (args, code, words) in cases {
         ouro(args).expect_error(code, words);
     }
-}
-
-/// The README's first command prints what the README shows.
-#[test]
-fn the_first_command() {
-    let readme = include_str!("../../README.md");
-    let begin = "cargo run --release -- run \"";
-    let (_, rest) = readme.split_once(begin).expect("the README has no first command");
-    let (prompt, rest) = rest.split_once("\"\n```").unwrap();
-    let (_, rest) = rest.split_once("```text\n").unwrap();
-    let (shown, _) = rest.split_once("```").unwrap();
-    let ran = ouro(&["run", prompt]);
-    assert_eq!(ran.text(), shown);
-    for word in ["per token: 1", "exits saved"] {
-        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
-    }
-}
-
-/// The built-in model, 15 questions of every tag: as right as its card says, within what such a
-/// number can tell.
-#[test]
-fn the_built_in_model_is_right() {
-    let all = include_str!("../data/pico-eval.jsonl");
-    let some: Vec<&str> = all.lines().step_by(10).collect();
-    let dir = tempfile::tempdir().unwrap();
-    let file = saved(dir.path(), "some.jsonl", some.join("\n"));
-    let ran = ouro(&["eval", &file, "--json", "-"]);
-    let rows: Vec<Value> = serde_json::from_str(ran.text()).unwrap();
-    // At full depth, then as the file asks: by margin.
-    assert_eq!(rows.len(), 2 * 12);
-    for row in &rows {
-        let tag = row["tag"].as_str().unwrap();
-        let (n, fewest) = match tag {
-            "all" => (165, 160),
-            "chain8" => (15, 12),
-            _ => (15, 14),
-        };
-        assert_eq!(row["n"], n, "{row}");
-        assert!(row["right"].as_u64().unwrap() >= fewest, "{row}");
-    }
-    let early = &rows[23];
-    assert!(early["exit"].as_str().unwrap().starts_with("margin="), "{early}");
-    assert!(early["mean_depth"].as_f64().unwrap() < 1.6, "{early}");
 }

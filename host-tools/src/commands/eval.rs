@@ -34,7 +34,8 @@ const SPARE_TOKENS: usize = 8;
 #[command(after_help = "\
 Each line of FILE is a JSON object with `prompt`, `answer` and `tag`. A prompt goes through the chat
 template, the answer is greedy, decoded as `ouro run` does (with its KV cache and exits), and it counts
-if its text is `answer`, white space at both ends aside. Tags are free: each one gets a row.
+if its text is `answer`, white space at both ends aside. Tags are free, and each one gets a row; --tags
+names those that are expected, so that a misspelt one is found.
 
 Examples:
   ouro eval tests/data/pico-eval.jsonl
@@ -56,10 +57,10 @@ pub struct Args {
     #[arg(required_unless_present_any = ["perplexity", "tokens_file"])]
     file: Option<PathBuf>,
     /// Predict a text instead: perplexity at each depth of --loops
-    #[arg(long, value_name = "TEXTFILE", conflicts_with_all = ["file", "tokens_file", "exit", "sweep", "max_new", "plot", "ctx"])]
+    #[arg(long, value_name = "TEXTFILE", conflicts_with_all = ["file", "tokens_file", "exit", "sweep", "tags", "max_new", "plot", "ctx"])]
     perplexity: Option<PathBuf>,
     /// The same for token ids, a JSON array, whatever the tokenizer
-    #[arg(long, value_name = "IDS.json", conflicts_with_all = ["file", "exit", "sweep", "max_new", "plot", "ctx"])]
+    #[arg(long, value_name = "IDS.json", conflicts_with_all = ["file", "exit", "sweep", "tags", "max_new", "plot", "ctx"])]
     tokens_file: Option<PathBuf>,
     /// Tokens of a window of the text [default: 512, or the model's context if that is less]
     #[arg(long, value_name = "N", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(2..))]
@@ -78,6 +79,9 @@ pub struct Args {
     /// Try a range of thresholds of every policy as well
     #[arg(long)]
     sweep: bool,
+    /// The only tags that lines may have: a line with another is an error [default: any]
+    #[arg(long, value_name = "TAG,…", value_delimiter = ',')]
+    tags: Vec<String>,
     /// The most tokens of an answer [default: 8 more than the longest right one has]
     #[arg(long, value_name = "N")]
     max_new: Option<usize>,
@@ -129,7 +133,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let tokenizer = opened.tokenizer(path)?;
     let template = ChatTemplate::of_file(&mut store, &opened.gguf, tokenizer)?;
     let context = args.kv.ctx.unwrap_or(opened.model.config().context);
-    let questions = questions::read(file, tokenizer, &template, context)?;
+    let questions = questions::read(file, tokenizer, &template, context, &args.tags)?;
     let longest = questions.iter().map(|question| question.answer_tokens).max().unwrap_or(0);
     let max_new = args.max_new.unwrap_or(longest + SPARE_TOKENS);
     let examiner = Examiner {

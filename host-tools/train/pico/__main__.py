@@ -94,35 +94,48 @@ def train(args):
     stage_two(args.run, args.out, args.gain, batches=2 if args.smoke else GATE_BATCHES)
 
 
+def export(args):
+    stage_two(args.run, args.out, args.gain, GATE_BATCHES)
+
+
+def evaluate(args):
+    from . import evalset, evaluate, export
+
+    model, tok = export.read(args.model)
+    samples = evaluate.questions(args.data or evalset.EVAL, tok, model.config.context)
+    rows = evaluate.report(model, tok, samples, args.types.split(","))
+    print(evaluate.table(rows))
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def write_data(args):
+    from . import evalset
+
+    if args.fresh:
+        evalset.fresh(args.fresh, args.seed, args.per_tag)
+    else:
+        evalset.committed()
+
+
+def curve(args):
+    lines = (args.run / "log.jsonl").read_text().splitlines()
+    kept = [line for i, line in enumerate(lines) if i % args.every == 0 or i == len(lines) - 1]
+    args.out.write_text("\n".join(kept) + "\n")
+    print(f"{args.out}: {len(kept)} of {len(lines)} lines")
+
+
 def main():
     args = parser().parse_args()
-    import torch
-
-    torch.set_num_threads(args.threads)
     if args.command == "data":
-        from . import evalset
-
-        if args.fresh:
-            evalset.fresh(args.fresh, args.seed, args.per_tag)
-        else:
-            evalset.committed()
-    elif args.command == "train":
-        train(args)
-    elif args.command == "export":
-        stage_two(args.run, args.out, args.gain, GATE_BATCHES)
-    elif args.command == "evaluate":
-        from . import evalset, evaluate, export
-
-        model, tok = export.read(args.model)
-        rows = evaluate.report(model, tok, evalset.read(args.data or evalset.EVAL), args.types.split(","))
-        print(evaluate.table(rows))
-        if args.json:
-            args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        write_data(args)
     elif args.command == "curve":
-        lines = (args.run / "log.jsonl").read_text().splitlines()
-        kept = [line for i, line in enumerate(lines) if i % args.every == 0 or i == len(lines) - 1]
-        args.out.write_text("\n".join(kept) + "\n")
-        print(f"{args.out}: {len(kept)} of {len(lines)} lines")
+        curve(args)
+    else:
+        import torch  # only here, so that the others need no more than Python
+
+        torch.set_num_threads(args.threads)
+        {"train": train, "export": export, "evaluate": evaluate}[args.command](args)
 
 
 main()

@@ -38,13 +38,19 @@ def write(path: Path, samples):
 
 
 def read(path: Path) -> list:
+    """The questions of a file, one a line. What is wrong with it is told with the number of the line."""
     samples = []
     for number, line in enumerate(Path(path).read_text().splitlines(), 1):
         try:
             record = json.loads(line)
-            samples.append(grammar.Sample(record["prompt"], record["answer"], record["tag"]))
+            sample = grammar.Sample(record["prompt"], record["answer"], record["tag"])
+            if not all(isinstance(text, str) for text in (sample.prompt, sample.answer, sample.tag)):
+                raise TypeError("not all of them are strings")
         except (ValueError, KeyError, TypeError) as error:
             raise SystemExit(f"{path}, line {number}: expected prompt, answer and tag: {error!r}")
+        if sample.tag not in grammar.TAGS:
+            raise SystemExit(f"{path}, line {number}: the tag {sample.tag!r} found, expected one of {', '.join(grammar.TAGS)}")
+        samples.append(sample)
     if not samples:
         raise SystemExit(f"{path}: no questions in it")
     return samples

@@ -8,10 +8,11 @@ a shared KV cache makes of the answers, and of early exits, `ouro eval` measures
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from . import grammar
+from . import evalset, grammar
 from .model import exit_distribution
 from .quant import TYPES
 from .tokenizer import IM_END, PAD, chat
@@ -76,9 +77,27 @@ def quantized(model, kind: str):
     return out
 
 
+def ids(tokenizer, sample):
+    """The prompt's tokens, and the answer's with the one that ends it."""
+    return tokenizer.encode(chat(sample.prompt)).ids, tokenizer.encode(sample.answer).ids + [IM_END]
+
+
+def questions(path: Path, tokenizer, context: int) -> list:
+    """The questions of a file; refused with the line's number if one is longer than the context."""
+    samples = evalset.read(path)
+    for number, sample in enumerate(samples, 1):
+        prompt, answer = map(len, ids(tokenizer, sample))
+        if prompt + answer > context:
+            raise SystemExit(
+                f"{path}, line {number}: the prompt has {prompt} tokens and the answer {answer}, expected at most {context} "
+                "together, the model's context; leave this line out"
+            )
+    return samples
+
+
 @torch.no_grad()
 def run(model, tokenizer, samples, loops=None, batch=48) -> Outcome:
-    texts = [(tokenizer.encode(chat(s.prompt)).ids, tokenizer.encode(s.answer).ids + [IM_END]) for s in samples]
+    texts = [ids(tokenizer, sample) for sample in samples]
     order = sorted(range(len(samples)), key=lambda i: sum(map(len, texts[i])))
     right, confidence, gate, question = [], [], [], []
     for at in range(0, len(order), batch):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pico import data, export, quant, tokenizer, train  # noqa: E402
+from pico import data, evaluate, export, quant, tokenizer, train  # noqa: E402
 from pico.model import Config, LoopedModel, exit_distribution  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parents[3] / "tests" / "golden"
@@ -77,3 +77,26 @@ def test_resumes_and_refuses(tmp_path):
         trainer(train.Recipe(rows=2, entropy=0.1))
     with pytest.raises(SystemExit, match="layers 1 .asked for: 2"):
         trainer(config=Config(layers=2, hidden=64, heads=2, ffn=128))
+
+
+def test_refuses_questions_by_line(tmp_path):
+    good = '{"prompt": "60 plus 70?", "answer": "130", "tag": "sum"}'
+    cases = {
+        "not JSON": ("60 plus 70?", "expected prompt, answer and tag"),
+        "no tag": ('{"prompt": "60 plus 70?", "answer": "130"}', "expected prompt, answer and tag"),
+        "a number": (good.replace('"130"', "130"), "strings"),
+        "unknown tag": (good.replace('"sum"', '"sums"'), "the tag 'sums' found, expected one of command, limit"),
+        "too long": (good.replace('"130"', f'"{"1" * 40}"'), "the answer 41, expected at most 32 together"),
+    }
+    file = tmp_path / "questions.jsonl"
+    tok = tokenizer.build()
+    for line, expected in cases.values():
+        file.write_text(f"{good}\n{line}\n")
+        with pytest.raises(SystemExit) as refusal:
+            evaluate.questions(file, tok, context=32)
+        assert "questions.jsonl, line 2: " in str(refusal.value) and expected in str(refusal.value)
+    file.write_text("")
+    with pytest.raises(SystemExit, match="no questions"):
+        evaluate.questions(file, tok, context=32)
+    file.write_text(good + "\n")
+    assert [sample.answer for sample in evaluate.questions(file, tok, context=32)] == ["130"]

@@ -22,7 +22,7 @@ pub(super) struct Question {
     pub(super) answer_tokens: usize,
 }
 
-/// Reads the questions of a file.
+/// Reads the questions of a file. `tags` are the only ones allowed, unless there are none.
 ///
 /// # Errors
 /// [`Error::BadInput`] with the number of the first line that is wrong or longer than `context`.
@@ -31,10 +31,11 @@ pub(super) fn read(
     tokenizer: &Tokenizer<'_>,
     template: &ChatTemplate,
     context: usize,
+    tags: &[String],
 ) -> Result<Vec<Question>, Error> {
     let question = |line: &Line<'_>| {
         let (prompt, answer, tag) = (line.text("prompt")?, line.text("answer")?, line.text("tag")?);
-        check_tag(tag).map_err(|problem| line.error(problem))?;
+        check_tag(tag, tags).map_err(|problem| line.error(problem))?;
         let prompt = Conversation::new(tokenizer, template, None, None).user(prompt)?.ids().to_vec();
         let answer_tokens = encode(tokenizer, answer, Specials::PlainText)?.len();
         // One more token ends the answer.
@@ -51,11 +52,14 @@ pub(super) fn read(
     Line::read_all(path)?.iter().map(question).collect()
 }
 
-fn check_tag(tag: &str) -> Result<(), String> {
+fn check_tag(tag: &str, tags: &[String]) -> Result<(), String> {
     if tag == ALL {
         Err(format!("the tag `{ALL}` is taken: it stands for all questions"))
     } else if tag.chars().count() > LONGEST_TAG || tag.chars().any(char::is_control) {
         Err(format!("the tag {tag:?}: expected at most {LONGEST_TAG} printable characters"))
+    } else if !tags.is_empty() && !tags.iter().any(|allowed| allowed == tag) {
+        let tags = tags.join(", ");
+        Err(format!("the tag {tag:?}: expected one of {tags}; correct it here, or add it to --tags"))
     } else {
         Ok(())
     }

@@ -14,7 +14,7 @@ use xtask::report::{Report, escape};
 const PROMPT: &str = "60 plus 70?";
 const MAX_NEW: &str = "16";
 /// The deepest stack of a board, measured and a tenth more.
-const STACK: u64 = 28_500;
+const STACK: u64 = 28_600;
 const STACK_OF_AARCH64: u64 = 31_200;
 
 /// The image of a board; `None` where building or running it is not possible.

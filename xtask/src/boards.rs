@@ -54,7 +54,7 @@ const fn riscv(program: &'static str, arguments: &'static [&'static str]) -> Opt
 }
 
 /// All boards.
-pub const BOARDS: [Board; 8] = [
+pub const BOARDS: [Board; 10] = [
     Board {
         name: "mps2-an386",
         about: "Cortex-M4F",
@@ -124,6 +124,29 @@ pub const BOARDS: [Board; 8] = [
         backend: "scalar",
         emulator: riscv("qemu-system-riscv32", &["-M", "virt", "-bios", "none"]),
         clock: clock("ESP32-P4", 400),
+    },
+    Board {
+        name: "virt-rv64gc",
+        about: "RISC-V, 64 bits",
+        krate: "riscv",
+        target: "riscv64gc-unknown-none-elf",
+        features: "",
+        backend: "scalar",
+        emulator: riscv("qemu-system-riscv64", &["-M", "virt", "-bios", "none"]),
+        clock: clock("Kendryte K210", 400),
+    },
+    Board {
+        name: "virt-rv64gcv",
+        about: "RISC-V, 64 bits, vectors of 128 bits",
+        krate: "riscv",
+        target: "riscv64gc-unknown-none-elf",
+        features: "rvv",
+        backend: "rvv",
+        emulator: riscv(
+            "qemu-system-riscv64",
+            &["-M", "virt", "-bios", "none", "-cpu", "rv64,v=true,vext_spec=v1.0,vlen=128"],
+        ),
+        clock: clock("Kendryte K230", 1600),
     },
     Board {
         name: "virt-aarch64",

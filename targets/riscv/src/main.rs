@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use core::arch::asm;
+use core::arch::{asm, global_asm};
 use core::ops::Range;
 use ouro_firmware::{Board, FAULT};
 use riscv as _; // the critical section
@@ -12,6 +12,9 @@ use riscv_rt::{TrapFrame, entry};
 use semihosting::eprintln;
 
 ouro_firmware::model!();
+
+// Where QEMU starts; `boards/virt/memory.x` says why the code is elsewhere.
+global_asm!(".section .reset, \"ax\"", "la t0, _start", "jr t0", ".previous");
 
 unsafe extern "C" {
     /// Where RAM is free, of riscv-rt.
@@ -36,7 +39,7 @@ impl Board for Virt {
 
     fn instructions(&mut self) -> u64 {
         let counter: usize;
-        // SAFETY: reads a counter; the lower half on 32-bit cores, all that is used.
+        // SAFETY: reads a counter. 32-bit cores give its lower half, which is all that is used.
         unsafe { asm!("csrr {}, minstret", out(reg) counter, options(nomem, nostack)) }
         let now = counter as u32;
         self.instructions += u64::from(now.wrapping_sub(self.last));
@@ -47,6 +50,12 @@ impl Board for Virt {
 
 #[entry]
 fn main() -> ! {
+    // SAFETY: nothing else uses the vector unit.
+    #[cfg(feature = "rvv")]
+    unsafe {
+        use riscv::register::mstatus::{VS, set_vs};
+        set_vs(VS::Initial);
+    }
     protect_flash(model());
     ouro_firmware::run(&mut Virt { last: 0, instructions: 0 }, model())
 }

@@ -2,6 +2,12 @@
 
 use ouro_tests::harness::golden;
 use ouro_tests::run_command;
+#[cfg(target_os = "linux")]
+use std::{
+    fs::File,
+    io::{Read, Write},
+    process::{Command, Stdio},
+};
 
 #[test]
 fn lines_and_what_they_do() {
@@ -57,4 +63,50 @@ fn thinking_that_the_template_does_not_know() {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         assert_eq!(ran.stderr.contains(says), expected, "{}", ran.stderr);
     }
+}
+
+/// What `ouro chat` writes to a terminal when these lines are typed.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(args: &[&str], input: &str) -> String {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ouro-tested"));
+    command.args(args).stdin(Stdio::piped()).stdout(terminal.slave).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(command); // and with it this side's hold on the terminal
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let mut written = Vec::new();
+    // A terminal that nobody has open any more ends with an error.
+    let _ = File::from(terminal.master).read_to_end(&mut written);
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(written).unwrap().replace("\r\n", "\n")
+}
+
+/// Each token has the shade of its depth, on a terminal and when asked for.
+#[test]
+#[cfg(target_os = "linux")]
+fn depth_is_shown_by_shade() {
+    let model = golden("lively/lively-gate-f32.gguf");
+    let program = env!("CARGO_BIN_EXE_ouro-tested");
+    let options = ["-m", model.to_str().unwrap(), "--exit", "q=0.4", "--max-new", "24", "--kv-type", "f32"];
+    let chat = [&["chat"], &options[..]].concat();
+    let shaded = [&chat[..], &["--depth"]].concat();
+
+    // Four shades of the 256-color palette for four loops.
+    let run = run_command(program, &[&["run", "hello", "--json"], &options[..]].concat(), b"").json();
+    let depths = run["depths"].as_array().unwrap().iter().map(|depth| depth.as_u64().unwrap() as usize);
+    let expected: Vec<&str> = depths.map(|depth| ["241", "245", "250", "255"][depth - 1]).collect();
+    assert!(["241", "245", "250"].iter().all(|shade| expected.contains(shade)), "{expected:?}");
+
+    let plain = on_a_terminal(&chat, "hello\n");
+    assert_eq!(plain.as_bytes(), run_command(program, &shaded, b"hello\n").stdout, "no terminal");
+    assert!(!plain.contains('\x1b'));
+    let found = on_a_terminal(&shaded, "hello\n");
+    let pieces = found.strip_suffix('\n').unwrap().split_terminator("\x1b[0m");
+    let pieces = pieces.map(|piece| piece.strip_prefix("\x1b[38;5;").unwrap().split_once('m').unwrap());
+    let (shades, texts): (Vec<&str>, Vec<&str>) = pieces.unzip();
+    assert_eq!(shades[..expected.len()], expected);
+    assert_eq!(texts.concat() + "\n", plain);
+
+    let toggled = on_a_terminal(&chat, "/depth\nhello\n/depth\n/reset\nhello\n");
+    assert_eq!(toggled, found + &plain);
 }

@@ -6,10 +6,11 @@ use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
 use ouro_runtime::sample::argmax;
 use ouro_runtime::session::Settings;
 use ouro_tests::harness::{Loaded, golden, greedy, load, session, trace};
-use ouro_tests::{smollm2, worst};
+use ouro_tests::{run_command, smollm2, worst};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::fs;
+use xtask::build::repository;
 
 #[derive(Deserialize)]
 struct Sequences {
@@ -105,4 +106,17 @@ fn greedy_continuations_are_exact() {
         assert_eq!(turn.tokens[..until_tie], exact_ids[..until_tie], "{name}");
         println!("{name}: {until_tie} of {count} tokens identical");
     }
+}
+
+/// The question that README asks on the command line, and the answer that it gives.
+#[test]
+fn the_answer_in_the_readme() {
+    let Some(path) = smollm2() else { return };
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let mut lines = readme.lines();
+    let question = lines.find_map(|line| line.split_once("SmolLM2-135M-Instruct.Q4_1.gguf ")).unwrap().1;
+    let question = question.trim_matches('"');
+    let ran =
+        run_command(env!("CARGO_BIN_EXE_ouro-tested"), &["run", "-m", path.to_str().unwrap(), question], b"");
+    assert_eq!(ran.text().trim_end(), lines.next().unwrap(), "{question}");
 }

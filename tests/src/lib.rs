@@ -3,6 +3,7 @@
 pub mod checkpoint_dir;
 mod command;
 pub mod convert;
+mod counted;
 mod gguf_builder;
 mod gguf_contents;
 pub mod harness;
@@ -16,6 +17,7 @@ mod tokenizer_file;
 mod worst;
 
 pub use command::{Ran, run_command};
+pub use counted::ouro_counted;
 pub use gguf_builder::{GgufBuilder, string as gguf_string, value_type};
 pub use gguf_contents::{Content, Contents, read_contents};
 pub use paged_store::PagedStore;

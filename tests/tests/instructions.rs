@@ -1,6 +1,6 @@
-//! Instructions that a product takes on each back end of x86-64 and aarch64, within a tolerance of
-//! what `tests/data/instructions/` says: a regression gate that no load of the machine disturbs.
-//! Small cores have theirs in `small_kernels.rs`.
+//! Counted instructions, which no load of the machine disturbs: those that a product takes on each back
+//! end of x86-64 and aarch64, within a tolerance of what `tests/data/instructions/` says, and those
+//! that the tokenizer takes for a byte. Small cores have theirs in `small_kernels.rs`.
 //!
 //! `OURO_UPDATE=1 cargo test -p ouro-tests --test instructions` writes the tables anew.
 
@@ -62,6 +62,37 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+fn has_valgrind() -> bool {
+    let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        skip("no valgrind: apt-get install valgrind");
+    }
+    found
+}
+
+/// Instructions of a program in each call of [`ouro_tests::ouro_counted`], for which it prints a line:
+/// what it did, and how many times.
+fn count_in_valgrind(program: &Path) -> Vec<Count> {
+    // Each call of the function ends with a file of its own.
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("counts");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--toggle-collect=ouro_counted", "--dump-after=ouro_counted"])
+        .arg(format!("--callgrind-out-file={}", files.display()))
+        .arg(program)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let count = |(line, number): (&str, usize)| {
+        let file = fs::read_to_string(files.with_extension(number.to_string())).unwrap();
+        let total = file.lines().find_map(|line| line.strip_prefix("summary: ")).expect("a total");
+        let (what, times) = line.rsplit_once(' ').unwrap();
+        (what.to_owned(), total.parse::<f64>().unwrap() / times.parse::<f64>().unwrap())
+    };
+    lines.lines().zip(1..).map(count).collect()
+}
+
 /// Valgrind knows no VNNI and no AVX-512, whatever the CPU has, so these count for AVX2 alone. The
 /// program is compiled as the command `ouro` is.
 #[cfg(target_arch = "x86_64")]
@@ -71,8 +102,7 @@ fn x86_64_in_valgrind() {
         println!("not counted: this CPU has no AVX2");
         return;
     }
-    if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
-        skip("no valgrind: apt-get install valgrind");
+    if !has_valgrind() {
         return;
     }
     let built = target_folder();
@@ -83,25 +113,22 @@ fn x86_64_in_valgrind() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
+    check("x86_64.txt", &count_in_valgrind(&built.join("release/kernel-instructions")));
+}
 
-    // Each call of the function ends with a file of its own.
-    let folder = tempfile::tempdir().unwrap();
-    let files = folder.path().join("counts");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=ouro_counted", "--dump-after=ouro_counted"])
-        .arg(format!("--callgrind-out-file={}", files.display()))
-        .arg(built.join("release/kernel-instructions"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let mut found = Vec::new();
-    for (i, line) in String::from_utf8(output.stdout).unwrap().lines().enumerate() {
-        let file = fs::read_to_string(files.with_extension((i + 1).to_string())).unwrap();
-        let total = file.lines().find_map(|line| line.strip_prefix("summary: ")).expect("a total");
-        let (what, products) = line.rsplit_once(' ').unwrap();
-        found.push((what.to_owned(), total.parse::<f64>().unwrap() / products.parse::<f64>().unwrap()));
+/// The tokenizer is nearly linear: a byte of one word of a megabyte takes no more than this many times
+/// what a byte of prose takes, whose words are short.
+const ONE_WORD: f64 = 4.0;
+
+#[test]
+fn a_text_of_one_letter_in_valgrind() {
+    if !has_valgrind() {
+        return;
     }
-    check("x86_64.txt", &found);
+    let found = count_in_valgrind(Path::new(env!("CARGO_BIN_EXE_tokenizer-instructions")));
+    let [(_, prose), (_, letter)] = &found[..] else { panic!("{found:?}") };
+    println!("{letter:.0} instructions for a byte of one letter, {prose:.0} for one of prose");
+    assert!(*letter <= ONE_WORD * prose, "{letter:.0} instructions for a byte, {prose:.0} in prose");
 }
 
 /// An image without an operating system, for a CPU that has all there is.

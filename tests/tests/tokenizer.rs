@@ -9,7 +9,6 @@ use ouro_tests::harness::{arena, golden};
 use ouro_tests::{PagedStore, Random, TokenizerFile, random_text, smollm2};
 use serde::Deserialize;
 use std::fs;
-use std::time::Instant;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
 
@@ -260,29 +259,4 @@ fn errors_say_what_is_needed() {
     let tokenizer = open(&mut SliceStore::new(&file.to_gguf()));
     let error = tokenizer.chatml(&[], &mut [], &mut []);
     assert_eq!(error, Err(TextError::NotChatMl { missing: "<|im_end|>" }));
-}
-
-/// Reported, not asserted: the unit test beside the merging counts its steps.
-#[test]
-fn time_per_byte() {
-    let prose = fs::read_to_string(golden("README.md")).unwrap();
-    let prose: String = prose.chars().cycle().take(1 << 20).collect();
-    let texts = [("prose", prose), ("one letter", "a".repeat(1 << 20)), ("spaces", " ".repeat(1 << 20))];
-    let files = [Some(("golden", golden_file())), smollm2_file().map(|(_, file)| ("SmolLM2", file))];
-    for (name, file) in files.into_iter().flatten() {
-        let gguf = file.to_gguf();
-        let start = Instant::now();
-        let tokenizer = open(&mut SliceStore::new(&gguf));
-        println!("{name}: {} tokens, opened in {:.0?}", tokenizer.vocab_len(), start.elapsed());
-        for (kind, text) in &texts {
-            let start = Instant::now();
-            let ids = encode(&tokenizer, text, Specials::Recognize);
-            let nanoseconds = start.elapsed().as_nanos() as f64 / text.len() as f64;
-            println!(
-                "{name}, {kind}: {nanoseconds:.0} ns per byte, {} tokens of {} bytes",
-                ids.len(),
-                text.len()
-            );
-        }
-    }
 }

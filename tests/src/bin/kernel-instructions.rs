@@ -8,6 +8,7 @@
 mod cases;
 
 use ouro_runtime::kernels::Backend;
+use ouro_tests::ouro_counted;
 
 fn main() {
     for backend in cases::backends().filter(|backend| *backend != Backend::SCALAR) {
@@ -22,13 +23,4 @@ fn main() {
             }
         }
     }
-}
-
-/// Found by its name.
-#[inline(never)]
-#[allow(unsafe_code)]
-// SAFETY: nothing else has this name.
-#[unsafe(no_mangle)]
-fn ouro_counted(work: &mut dyn FnMut()) {
-    work();
 }

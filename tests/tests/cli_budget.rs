@@ -88,7 +88,7 @@ fn a_budget_of_energy() {
     assert_eq!(json["budget"]["left"]["joules"], json!(vec![0.6; 12]));
     let ran = ouro(&args);
     let _ = ran.text();
-    assert!(ran.stderr.contains("0.3 J per token; 0.600 of 0.6 J saved up"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("300 mJ per token; 600 mJ of 600 mJ saved up"), "{}", ran.stderr);
 }
 
 #[test]

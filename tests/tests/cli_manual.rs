@@ -45,12 +45,15 @@ fn man_pages_and_completions_name_every_command_and_option() {
     ];
     let page = |name: &str| read(folder, &format!("share/man/man1/{name}.1")).replace('\\', "");
     let overview = page("ouro");
+    let version = ouro(&["--version"]);
     let commands = commands();
     assert!(commands.len() > 10, "{commands:?}");
     for command in &commands {
         assert!(overview.contains(&format!("ouro-{command}(1)")), "{command}: {overview}");
         assert!(shells.iter().all(|shell| shell.contains(command.as_str())), "{command}");
         let page = page(&format!("ouro-{command}"));
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        assert!(title.contains(version.trim()), "{command}: {title}");
         let options = options(command);
         assert!(options.contains(&"--help".to_owned()), "{command}: {options:?}");
         for option in options {

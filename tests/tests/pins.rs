@@ -334,6 +334,14 @@ fn a_plan_for_people_and_its_errors() {
             .code
     };
     assert_eq!((fits(longest), fits(longest + 1)), (Some(0), Some(4)));
+    for (given, says) in [
+        (&[][..], "rp2350 has 520 KiB of RAM, which is too little"),
+        (&["--ram", "510K"], "--ram 510 KiB is too little"),
+    ] {
+        let ran = ouro(&[&["plan", "--board", "rp2350", "--ctx", "512", "--kv-type", "f32"], given].concat());
+        assert_eq!(ran.code, Some(4), "{}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{says:?} expected in {}", ran.stderr);
+    }
     let cases: [(i32, &[&str], &[&str]); 8] = [
         (2, &["plan", "--like", "pico"], &["--type"]),
         (2, &["plan", "--ram", "100M"], &["need a file"]),

@@ -166,6 +166,9 @@ fn layout_puts_tensors_in_order() {
     assert_eq!(inspected.code, Some(0), "{}", inspected.stderr);
     let same = to.to_str().unwrap();
     run_command(OURO, &["layout", same, same], b"").expect_error(2, &["same file"]);
+    let checkpoint = golden("wide");
+    run_command(OURO, &["layout", checkpoint.to_str().unwrap(), "never.gguf"], b"")
+        .expect_error(3, &["is a folder, expected a GGUF", "ouro quantize"]);
 }
 
 /// A control group of our own for memory, the page cache included.

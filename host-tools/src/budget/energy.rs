@@ -97,9 +97,19 @@ impl EnergyMeter for Rapl {
     }
 }
 
-/// Joules, `2`, `0.5J` or `300mJ`, in microjoules.
+/// Microjoules in the unit in which they are a number that people can read: `1.5 J`, `300 mJ`, `20 uJ`.
+pub(super) fn energy_text(microjoules: i64) -> String {
+    let (unit, name) = match microjoules.unsigned_abs() {
+        1..1000 => (1.0, "uJ"),
+        1000..1_000_000 => (1e3, "mJ"),
+        _ => (1e6, "J"),
+    };
+    format!("{} {name}", (microjoules as f64 / unit * 100.0).round() / 100.0)
+}
+
+/// Joules, `2`, `0.5J`, `300mJ` or `20uJ`, in microjoules.
 pub(super) fn parse_energy(text: &str) -> Result<u64, String> {
-    let (number, unit) = [("mJ", 1e3), ("J", 1e6), ("", 1e6)]
+    let (number, unit) = [("uJ", 1.0), ("mJ", 1e3), ("J", 1e6), ("", 1e6)]
         .iter()
         .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
         .unwrap_or((text, &1e6));
@@ -167,12 +177,22 @@ mod tests {
     #[test]
     fn joules() {
         for (text, microjoules) in
-            [("2", 2_000_000), ("0.5J", 500_000), ("300mJ", 300_000), ("1.5 J", 1_500_000)]
+            [("2", 2_000_000), ("0.5J", 500_000), ("300mJ", 300_000), ("1.5 J", 1_500_000), ("20uJ", 20)]
         {
             assert_eq!(parse_energy(text), Ok(microjoules), "{text}");
         }
         for text in ["", "J", "-1", "0", "NaN", "5kJ", "1e300"] {
             assert!(parse_energy(text).is_err(), "{text}");
+        }
+        for (microjoules, text) in [
+            (0, "0 J"),
+            (20, "20 uJ"),
+            (-1250, "-1.25 mJ"),
+            (123_456, "123.46 mJ"),
+            (1_500_000, "1.5 J"),
+            (2_345_678_901, "2345.68 J"),
+        ] {
+            assert_eq!(energy_text(microjoules), text);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a budget allowed, and what was left of it after each token.
 
+use super::energy::energy_text;
 use super::loops_text;
 use crate::generate::Token;
 use crate::power::Power;
@@ -112,8 +113,8 @@ impl BudgetReport {
             )?;
         }
         if let (Some(bucket), Some(left)) = (energy, last.energy) {
-            let [rate, burst, left] = [bucket.rate as i64, bucket.burst as i64, left].map(joules);
-            write!(f, "{rate} J per token; {left:.3} of {burst} J saved up at the end; ")?;
+            let [rate, burst, left] = [bucket.rate as i64, bucket.burst as i64, left].map(energy_text);
+            write!(f, "{rate} per token; {left} of {burst} saved up at the end; ")?;
         }
         for (what, time) in [("token", token_time), ("answer", answer_time)] {
             if let Some(time) = time {

@@ -4,8 +4,10 @@
 use crate::cli::definition;
 use crate::error::Error;
 use clap_complete::Shell;
+use clap_mangen::Man;
 use std::fs;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 /// Write the man pages and the completions of bash, zsh and fish
@@ -29,6 +31,9 @@ const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Fish, "share/fish/vendor_completions.d/ouro.fish"),
 ];
 
+/// What the pages' footers say that they are about: commands have no versions of their own.
+const SOURCE: &str = concat!("ouro ", env!("CARGO_PKG_VERSION"));
+
 /// Runs the command.
 ///
 /// # Errors
@@ -40,7 +45,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
 fn write(folder: &Path) -> io::Result<()> {
     let pages = folder.join("share/man/man1");
     fs::create_dir_all(&pages)?;
-    clap_mangen::generate_to(definition(), &pages)?;
+    let mut ouro = definition().disable_help_subcommand(true);
+    ouro.build();
+    for command in iter::once(&ouro).chain(ouro.get_subcommands().filter(|command| !command.is_hide_set())) {
+        Man::new(command.clone()).source(SOURCE).generate_to(&pages)?;
+    }
     for (shell, file) in COMPLETIONS {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut definition(), "ouro", &mut text);

@@ -148,7 +148,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let has_sums = args.model.verify != Verify::Never && has_sums(&mut store, &opened)?;
     let usual = if is_mapped { FIRMWARE } else { Demand::usual_program() };
     let program = args.program.unwrap_or(usual);
-    let demand = Demand { has_sums, program, ..Demand::of(&store, &opened, &settings) };
+    let whose = board.filter(|_| args.ram.ram.is_none()).map(|board| board.name);
+    let demand = Demand { has_sums, program, board: whose, ..Demand::of(&store, &opened, &settings) };
     let machine = machine(args, board, place, &mut store, (&opened.model, &settings))?;
     let exit = args.depth.exit(&opened.model).policy();
     let known = opened.gguf.f32(&mut store, "ouro.exit.mean_depth").ok().flatten().map(f64::from);

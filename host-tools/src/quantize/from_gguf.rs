@@ -5,7 +5,7 @@ use crate::{
     checkpoint::{Architecture, KNOWN_ARCHITECTURES},
     error::Error,
     gguf_writer::{Metadata, Value},
-    store::{BUILT_IN, FileStore, HostStore, StoreKind},
+    store::{BUILT_IN, FileStore, HostStore, StoreKind, refuse_folder},
 };
 use ouro_quant::Format;
 use ouro_runtime::{
@@ -26,6 +26,7 @@ const BLOCK_BUFFER: usize = 64 << 10;
 impl Source {
     /// Reads and checks the header of a GGUF.
     pub(crate) fn from_gguf(path: &Path) -> Result<Self, Error> {
+        refuse_folder(path)?;
         let open = || File::open(path).map_err(|error| Error::reading(path, &error));
         let store = FileStore::new(open()?, BLOCK_BUFFER).map_err(|error| Error::reading(path, &error))?;
         Self::from_store(path, store, open()?)

@@ -40,6 +40,8 @@ pub struct Demand<'d> {
     pub header: u64,
     /// Whether tiles are compared with checksums, which needs more room at their ends.
     pub has_sums: bool,
+    /// The board whose memory it is, where that was not said with `--ram`.
+    pub board: Option<&'static str>,
 }
 
 /// Bytes of memory by what they are for.
@@ -119,6 +121,7 @@ impl<'d> Demand<'d> {
             file: store.len(),
             header: opened.gguf.data_offset(),
             has_sums: store.has_sums(),
+            board: None,
         }
     }
 
@@ -218,10 +221,14 @@ impl<'d> Demand<'d> {
         let parts: Vec<_> =
             parts.map(|(name, bytes)| format!("{name} {}", human_bytes(bytes as u64))).collect();
         let buffer = if place == Place::File { " or a smaller --block-buffer" } else { "" };
+        let ram = human_bytes(ram as u64);
+        let found = match self.board {
+            Some(board) => format!("{board} has {ram} of RAM, which"),
+            None => format!("--ram {ram}"),
+        };
         Err(Error::DoesNotFit(format!(
-            "--ram {} is too little for this model and the session asked for: {least}K at least ({}); lower --ctx or --kv-window, \
+            "{found} is too little for this model and the session asked for: {least}K at least ({}); lower --ctx or --kv-window, \
              or choose a smaller --kv-type, --kv last, a shorter prompt{buffer}",
-            human_bytes(ram as u64),
             parts.join(", ")
         )))
     }

@@ -134,6 +134,20 @@ fn wait(retry: u32) {
     std::thread::sleep(RETRY_DELAY * retry);
 }
 
+/// A folder can be opened, but not read.
+///
+/// # Errors
+/// [`Error::BadInput`], with the way from a checkpoint folder to a file.
+pub(crate) fn refuse_folder(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Err(Error::BadInput(format!(
+            "{} is a folder, expected a GGUF file; `ouro quantize` makes one from a checkpoint folder",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// A store with the checksums of its file; without any at first.
 type WithSums<S> = Checked<S, Arc<[u32]>, Vec<u8>>;
 /// What a file goes through on its way from the disk.
@@ -184,12 +198,7 @@ impl HostStore {
         if is_built_in(path) {
             return Ok(Self::of(Bytes::Static(PICO)));
         }
-        if path.is_dir() {
-            return Err(Error::BadInput(format!(
-                "{} is a folder, expected a GGUF file; `ouro quantize` makes one from a checkpoint folder",
-                path.display()
-            )));
-        }
+        refuse_folder(path)?;
         let reading = |error| Error::reading(path, &error);
         match kind {
             StoreKind::Memory => Ok(Self::of(Bytes::read(path).map_err(reading)?)),

@@ -1,5 +1,8 @@
 //! What a file asks for, as `ouro calibrate` writes it: the exit policy in
-//! `ouro.exit.{policy, threshold}`, and in `ouro.kv.sharing` how K and V are shared.
+//! `ouro.exit.{policy, threshold}`, and in `ouro.kv.sharing` how K and V are shared. Beside them it
+//! writes, for people and for `ouro plan`, what it held the policy to and what came of it:
+//! `ouro.exit.target` (a string such as `depth=2.5`), `ouro.exit.agreement` (f32, the share of tokens
+//! that are those of the full depth) and `ouro.exit.mean_depth` (f32, loops of a generated token).
 
 use super::ModelError;
 use crate::depth::{

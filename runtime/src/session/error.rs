@@ -134,7 +134,7 @@ impl fmt::Display for SessionError {
             ),
             Self::ByteRate { rate, needed } => write!(
                 f,
-                "the budget of bytes adds {rate} per token, but the fallback depth needs at least {needed}; raise it or lower the fallback depth"
+                "the budget of bytes adds {rate} per token, but the fallback depth needs at least {needed}, and recovers the sooner the more there is; raise it or lower the fallback depth"
             ),
             Self::OutOfTime { loops } => write!(
                 f,

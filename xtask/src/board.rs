@@ -16,13 +16,17 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  cargo xtask board                                      # lists the boards
   cargo xtask board mps2-an386
   cargo xtask board mps3-an547 --store nor --prompt \"Limit 70, reading 41. Alarm?\"
   cargo xtask board virt-rv32imac --policy fixed --json
   cargo xtask board --table                              # that of README.md
 
+Needs QEMU (apt-get install qemu-system-arm qemu-system-misc) and the board's target (rustup target
+add TARGET, or Debian's packages that host-tools/scripts/cross.sh names).
+
 Exit codes: the image's (0 done, 2 wrong arguments, 3 bad model, 4 too little RAM, 101 panic,
-102 fault), 69 if a tool is missing, 1 anything else.")]
+102 fault), 69 if a tool is missing, 124 if it hangs, 1 anything else.")]
 pub struct Args {
     /// The board; without one, all are listed
     name: Option<String>,

@@ -17,6 +17,9 @@ Examples:
   cargo xtask dist
   cargo xtask dist --target aarch64-unknown-linux-gnu       # static: runs on any Linux with this CPU
 
+Needs tar; for aarch64 Linux gcc-aarch64-linux-gnu and libc6-dev-arm64-cross (apt-get install) and the
+target (rustup target add TARGET, or Debian's packages that host-tools/scripts/cross.sh names).
+
 Exit codes: 0 done, 69 if a tool is missing, 1 anything else.")]
 pub struct Args {
     /// Where to [default: dist, beside what cargo builds]

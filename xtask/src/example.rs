@@ -7,8 +7,12 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The programs.
-pub const EXAMPLES: [&str; 3] = ["embassy", "bare_loop", "watchdog"];
+/// The programs, and what each shows.
+const EXAMPLES: [(&str, &str); 3] = [
+    ("bare_loop", "the loop is SysTick's interrupt, the model has the rest of the time"),
+    ("embassy", "the loop is a task of an interrupt executor, the model one of thread mode"),
+    ("watchdog", "flash that errors, hangs and crashes its driver in the middle of a token"),
+];
 /// What they run on.
 const BOARD: &str = "mps2-an386";
 /// An instruction takes 2^5 ns, as on a core of 31 MHz, and waiting takes no time of the host: so
@@ -16,7 +20,20 @@ const BOARD: &str = "mps2-an386";
 const ICOUNT: &str = "shift=5,sleep=off";
 
 /// Build firmware with a model beside a control loop, run it in QEMU and print its log
+///
+/// The answers are those of `ouro run`. Time is counted in instructions, so that a run is the same on
+/// every machine; where there is a control loop, the log ends with how late its ticks came.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask example                     # lists the programs of targets/examples
+  cargo xtask example bare_loop
+  cargo xtask example watchdog
+
+Needs qemu-system-arm (apt-get install qemu-system-arm) and the target (rustup target add
+thumbv7em-none-eabihf, or Debian's packages that host-tools/scripts/cross.sh names).
+
+Exit codes: 0 done, 69 if a tool is missing, 124 if it hangs, 1 anything else; the log says what.")]
 pub struct Args {
     /// The program; without one, all are listed
     name: Option<String>,
@@ -27,8 +44,8 @@ pub struct Args {
 /// # Errors
 /// If there is no such program, or it does not build.
 pub fn build(name: &str, folder: &Path) -> Result<Built> {
-    if !EXAMPLES.contains(&name) {
-        bail!("there is no example {name}; there are {}", EXAMPLES.join(", "));
+    if !EXAMPLES.iter().any(|(known, _)| *known == name) {
+        bail!("there is no example {name}; there are {}", EXAMPLES.map(|(name, _)| name).join(", "));
     }
     let board = find(BOARD).context(BOARD)?;
     if let Some(missing) = missing_emulator(board) {
@@ -57,7 +74,9 @@ pub fn run(image: &Path) -> Result<Run> {
 /// As [`build`] and [`run`].
 pub fn main(args: &Args) -> Result<ExitCode> {
     let Some(name) = &args.name else {
-        println!("{}", EXAMPLES.join("\n"));
+        for (name, about) in EXAMPLES {
+            println!("{name:16} {about}");
+        }
         return Ok(ExitCode::SUCCESS);
     };
     let image = match build(name, &target_folder())? {

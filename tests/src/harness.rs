@@ -1,7 +1,7 @@
 //! Models for tests: opened from a file, never closed.
 
 use ouro_runtime::arena::Arena;
-use ouro_runtime::depth::ExitPolicy;
+use ouro_runtime::depth::{ExitPolicy, LoopState, Needs, Reason};
 use ouro_runtime::gguf::Gguf;
 use ouro_runtime::kernels::Backend;
 use ouro_runtime::model::Model;
@@ -95,6 +95,23 @@ pub fn greedy<S: Store>(
             return Ok(turn);
         }
         session.feed(&[token], Feed::Generated)?;
+    }
+}
+
+/// Stops at one depth, whatever the state.
+#[derive(Clone, Copy, Debug)]
+pub struct StopAt(
+    /// Loops.
+    pub usize,
+);
+
+impl ExitPolicy for StopAt {
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
+    }
+
+    fn exit(&self, state: &LoopState<'_>) -> Option<Reason> {
+        (state.loops >= self.0).then_some(Reason::Other("told to"))
     }
 }
 

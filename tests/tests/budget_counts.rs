@@ -1,13 +1,15 @@
-//! Budgets of bytes: what stores really move is what is counted, and what the worst case says.
+//! What budgets and the worst case count: bytes as stores really move them, work as the tensors have
+//! weights, energy as the kernel tells it.
 
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash, check_read};
+use ouro::budget::Rapl;
 use ouro::store::{FileStore, HostStore};
-use ouro_runtime::depth::{Bucket, Budget, ExitPolicy, FixedDepth, QExit, Reason};
+use ouro_runtime::depth::{Bucket, Budget, ExitPolicy, FixedDepth, Needs, QExit, Reason};
 use ouro_runtime::model::Model;
-use ouro_runtime::session::{Feed, SessionError, Settings};
-use ouro_runtime::store::{FlashStore, MemoryStore, Span, Store};
+use ouro_runtime::session::{Depth, Feed, SessionError, Settings};
+use ouro_runtime::store::{Faulty, FlashStore, MemoryStore, Span, Store};
 use ouro_tests::PagedStore;
-use ouro_tests::harness::{golden, open, session};
+use ouro_tests::harness::{Loaded, StopAt, golden, load, open, session};
 
 /// A chip that reads whole pages.
 struct Chip(Vec<u8>);
@@ -108,4 +110,88 @@ fn the_worst_case_of_a_prompt_in_parts() {
         assert_eq!((worst.heads, worst.bytes), (feeds, bytes), "{prompt} tokens");
         assert_eq!(worst.macs, macs, "{prompt} tokens");
     }
+}
+
+/// Counted over the tensors in the file: every weight of the stack once per position and loop, scores
+/// and values over all positions that a query reads, and the head where its logits are read.
+#[test]
+fn work_is_that_of_the_tensors() {
+    let Loaded { mut store, gguf, model } = load(&golden("lively/lively-gate-f32.gguf"));
+    let mut session = session(model, Settings::new(model, 40, 12));
+    let config = *model.config();
+    let (mut stack, mut head) = (0, 0);
+    for tensor in gguf.tensors() {
+        let weights = tensor.dims[0] * tensor.dims[1];
+        store.load(tensor.name(), None).unwrap();
+        match store.tile() {
+            b"output.weight" => head = weights,
+            name if name.starts_with(b"blk.") && tensor.n_dims == 2 => stack += weights,
+            _ => {}
+        }
+    }
+    assert!(stack > 0 && head > 0);
+    let (layers, loops, width) =
+        (config.layers as u64, config.loops as u64, (config.heads * config.head_dim) as u64);
+    let reads = |query: u64| 2 * width * query * layers;
+    let worst = session.worst_case(&store, 12, 3, Needs::NOTHING);
+    let prompt = loops * (12 * stack + (1..=12).map(reads).sum::<u64>()) + head;
+    session.feed(&[7; 12], Feed::Prompt).unwrap();
+    session.run(&mut store, &FixedDepth).unwrap();
+    assert_eq!(session.counters().macs, prompt);
+    let mut expected = prompt;
+    for (query, depth) in [(13, 1), (14, 3), (15, loops)] {
+        session.feed(&[7], Feed::Generated).unwrap();
+        session.run(&mut store, &StopAt(depth as usize)).unwrap();
+        expected += depth * (stack + reads(query)) + head;
+        assert_eq!(session.counters().macs, expected);
+    }
+    let most = prompt + 3 * (loops * (stack + reads(15)) + head);
+    assert_eq!((worst.loops, worst.heads, worst.macs), (15 * loops, 4, most));
+    // Fetched once for all positions of a prompt; of the embedding one row for each position.
+    let row = 4 * config.hidden as u64;
+    assert!(worst.bytes >= 4 * (4 * loops * stack + 4 * head) + 15 * row, "{worst:?}");
+    assert!(store.counters().bytes >= worst.bytes / 2, "not far from what was fetched: {worst:?}");
+}
+
+/// The processor's counter goes on with every tile; two packages, one of which wraps.
+#[test]
+fn energy_as_the_kernel_counts_it() {
+    let sysfs = tempfile::tempdir().unwrap();
+    let zones = ["intel-rapl:0", "intel-rapl:1"].map(|zone| sysfs.path().join("class/powercap").join(zone));
+    for zone in &zones {
+        std::fs::create_dir_all(zone).unwrap();
+        std::fs::write(zone.join("name"), "package-0\n").unwrap();
+        std::fs::write(zone.join("max_energy_range_uj"), "100\n").unwrap();
+        std::fs::write(zone.join("energy_uj"), "0\n").unwrap();
+    }
+    let Loaded { mut store, model, .. } = load(&golden("lively/lively-gate-f32.gguf"));
+    // Ten microjoules a tile: a layer is one, the head is one, an embedding is one.
+    let mut loads = 0;
+    let tick = |_, _| {
+        loads += 1;
+        std::fs::write(zones[loads % 2].join("energy_uj"), format!("{}\n", loads.div_ceil(2) * 10 % 100))
+            .unwrap();
+        None
+    };
+    let layers = model.config().layers as u64;
+    let meter: &'static Rapl = Box::leak(Box::new(Rapl::open(sysfs.path()).unwrap()));
+    let mut session = session(model, Settings::new(model, 32, 8));
+    session.set_energy_meter(meter);
+    // Two loops, an embedding and a head are paid, and one loop more is saved up.
+    let per_loop = 10 * layers;
+    let bucket = Bucket { rate: 2 * per_loop + 20, burst: per_loop, resume: per_loop };
+    let budget = Budget { energy: Some(bucket), ..Budget::UNLIMITED };
+    session.set_budget(budget, &store).unwrap();
+    session.feed(&[175, 462, 33], Feed::Prompt).unwrap();
+    session.run(&mut store, &FixedDepth).unwrap();
+    let mut store = Faulty::new(store, tick, vec![0; 800_000]);
+    let mut depths = Vec::new();
+    for token in [7, 8, 9, 10] {
+        session.feed(&[token], Feed::Generated).unwrap();
+        let Depth { loops, reason } = session.run(&mut store, &FixedDepth).unwrap();
+        depths.push((loops, reason.name(), session.budget_left().energy.unwrap()));
+    }
+    let full = per_loop as i64;
+    let expected = [(3, "budget", 0), (1, "fallback", full), (3, "budget", 0), (1, "fallback", full)];
+    assert_eq!(depths, expected);
 }

@@ -1,5 +1,6 @@
 //! Integration tests live in `tests/`.
 
+mod checkpoint_check;
 pub mod checkpoint_dir;
 mod command;
 pub mod convert;
@@ -7,6 +8,8 @@ mod counted;
 mod gguf_builder;
 mod gguf_contents;
 pub mod harness;
+mod helpful;
+mod model_check;
 pub mod model_draft;
 mod paged_store;
 mod random_text;
@@ -16,10 +19,13 @@ mod tokenizer_check;
 mod tokenizer_file;
 mod worst;
 
+pub use checkpoint_check::Checkpoints;
 pub use command::{Ran, run_command};
 pub use counted::ouro_counted;
 pub use gguf_builder::{GgufBuilder, string as gguf_string, value_type};
 pub use gguf_contents::{Content, Contents, read_contents};
+pub use helpful::{assert_helpful, soon};
+pub use model_check::check_model;
 pub use paged_store::PagedStore;
 pub use random_text::{Random, random_text};
 pub use skip::skip;

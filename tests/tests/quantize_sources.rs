@@ -198,7 +198,7 @@ fn gates_that_do_not_fit() {
     let cases = [
         ("lively/lively-gate-f32.gguf", golden("lively"), 2, "has an exit gate already"),
         ("mha/mha-f32.gguf", golden("wide"), 3, "has 256 weights, but"),
-        ("mha/mha-f32.gguf", without_gate.path().to_owned(), 3, "no exit gate"),
+        ("mha/mha-f32.gguf", without_gate.path().to_owned(), 3, "expected an exit gate"),
         ("mha/mha-f32.gguf", golden("nowhere"), 3, "config.json is missing"),
         ("mha", golden("mha"), 2, "brings its own exit gate"),
     ];
@@ -332,7 +332,7 @@ fn what_is_no_model_file() {
         (file("text.gguf", b"hello, world, this is no model"), ""),
         (file("truncated.gguf", &f32s[..f32s.len() / 2]), ""),
         (file("half-header.gguf", &f32s[..1000]), ""),
-        (file("other.gguf", &other), "unknown architecture gpt9; known are ouro, llama"),
+        (file("other.gguf", &other), r#"the architecture is "gpt9", expected "ouro" or "llama""#),
         (folder.path().join("absent.gguf"), "does not exist"),
     ];
     for (path, text) in cases {

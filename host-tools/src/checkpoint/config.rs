@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// `model_type` of every architecture that can be converted.
-pub const KNOWN_ARCHITECTURES: [&str; 2] = ["ouro", "llama"];
+pub(super) const KNOWN_ARCHITECTURES: [&str; 2] = ["ouro", "llama"];
 
 /// A kind of model that can be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Config {
             rms_epsilon: positive(json, "rms_norm_eps")?
                 .ok_or_else(|| json.missing("rms_norm_eps", "a small positive number"))?,
             loops: if ouro { json.required_count("total_ut_steps")? } else { 1 },
-            exit_threshold: positive(json, "early_exit_threshold")?.unwrap_or(1.0),
+            exit_threshold: exit_threshold(json)?.unwrap_or(1.0),
             tied: json.bool("tie_word_embeddings")?.unwrap_or(false),
         })
     }
@@ -160,6 +160,16 @@ fn rope_theta(json: &JsonFile, architecture: Architecture) -> Result<f32, Checkp
     }
 }
 
+fn exit_threshold(json: &JsonFile) -> Result<Option<f32>, CheckpointError> {
+    let key = "early_exit_threshold";
+    match json.number(key)? {
+        Some(number) if !(0.0..=1.0).contains(&number) => {
+            Err(json.bad(key, &Value::from(number), "a number from 0 to 1"))
+        }
+        other => Ok(other),
+    }
+}
+
 fn positive(json: &JsonFile, key: &str) -> Result<Option<f32>, CheckpointError> {
     match json.number(key)? {
         Some(number) if number <= 0.0 => Err(json.bad(key, &Value::from(number), "a positive number")),
@@ -170,36 +180,32 @@ fn positive(json: &JsonFile, key: &str) -> Result<Option<f32>, CheckpointError> 
 /// Settings of the Llama family that change the arithmetic: converted silently, they would give a model
 /// that answers wrongly.
 fn refuse_what_is_not_computed(json: &JsonFile) -> Result<(), CheckpointError> {
-    let refuse = |key: &str, value: &Value, expected: &str| {
-        Err(CheckpointError::Unsupported {
-            path: json.path().to_owned(),
-            found: format!("`{key}` = {}", super::json::shorten(value)),
-            expected: expected.to_owned(),
-        })
+    let refuse = |key: &str, value: &Value, expected| {
+        Err(json.unsupported(format!("`{key}` = {}", super::json::shorten(value)), expected))
     };
     for key in ["attention_bias", "mlp_bias", "use_sliding_window"] {
         if json.bool(key)? == Some(true) {
-            return refuse(key, &Value::Bool(true), "it must be false");
+            return refuse(key, &Value::Bool(true), "false");
         }
     }
     if let Some(value) = json.get("hidden_act").filter(|value| value.as_str() != Some("silu")) {
-        return refuse("hidden_act", value, "it must be \"silu\"");
+        return refuse("hidden_act", value, "\"silu\"");
     }
     for key in ["rope_scaling", "rope_parameters"] {
         let Some(value) = json.get(key) else { continue };
         let kind = value.get("rope_type").or_else(|| value.get("type"));
         if kind.is_some_and(|kind| kind.as_str() != Some("default")) {
-            return refuse(key, value, "RoPE is computed without scaling");
+            return refuse(key, value, "RoPE without scaling");
         }
     }
     if let Some(value) = json.get("layer_types") {
         let is_full = |kind: &Value| kind.as_str() == Some("full_attention");
         if !value.as_array().is_some_and(|kinds| kinds.iter().all(is_full)) {
-            return refuse("layer_types", value, "all layers must be \"full_attention\"");
+            return refuse("layer_types", value, "\"full_attention\" in all layers");
         }
     }
     if let Some(value) = json.get("partial_rotary_factor").filter(|value| value.as_f64() != Some(1.0)) {
-        return refuse("partial_rotary_factor", value, "RoPE turns whole heads");
+        return refuse("partial_rotary_factor", value, "RoPE that turns whole heads");
     }
     Ok(())
 }

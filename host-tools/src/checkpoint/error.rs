@@ -18,6 +18,8 @@ pub enum CheckpointError {
     MissingFile {
         /// The file that was looked for.
         path: PathBuf,
+        /// What would be there.
+        expected: &'static str,
         /// What to do.
         advice: &'static str,
     },
@@ -34,8 +36,8 @@ pub enum CheckpointError {
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
-        detail: String,
+        /// What it is, or what the parser said.
+        found: String,
     },
     /// A key is missing.
     MissingKey {
@@ -64,14 +66,14 @@ pub enum CheckpointError {
         /// `model_type` as found.
         found: String,
     },
-    /// A setting asks for something that the runtime does not compute.
+    /// A setting of the model or its tokenizer asks for something that the runtime does not do.
     Unsupported {
         /// The file.
         path: PathBuf,
         /// The setting and its value.
         found: String,
         /// What is supported.
-        expected: String,
+        expected: &'static str,
     },
     /// A safetensors header is truncated, lies, or is not one.
     Header {
@@ -82,7 +84,7 @@ pub enum CheckpointError {
     },
     /// A shard index and its shards disagree.
     Index {
-        /// The index file.
+        /// The index, or a shard.
         path: PathBuf,
         /// What is wrong.
         detail: String,
@@ -91,6 +93,8 @@ pub enum CheckpointError {
     MissingTensors {
         /// Some of their names.
         names: Vec<String>,
+        /// What should be there.
+        expected: &'static str,
         /// What to do.
         advice: &'static str,
     },
@@ -128,72 +132,84 @@ pub enum CheckpointError {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what was expected.
-        detail: String,
+        /// What is wrong.
+        found: String,
+        /// What should be there.
+        expected: String,
     },
 }
+
+/// What to do about files that are damaged or belong to different models.
+pub(super) const COPY_AGAIN: &str = "copy the checkpoint again, all files together";
+const FROM_ORIGINAL: &str = "take this file from the original checkpoint";
+const ANOTHER_MODEL: &str = "convert another model, as this one does not run here";
 
 impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            Self::MissingFile { path, advice } => {
-                write!(f, "{} is missing: {advice}", path.display())
+            Self::Io { path, source } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path}: {source}, expected a file that can be read; check its kind and permissions"
+                )
             }
-            Self::TooLarge { path, found, limit } => write!(
-                f,
-                "{} has {found} bytes, more than {limit}: it is not what its name says",
-                path.display()
-            ),
-            Self::Json { path, detail } => {
-                write!(f, "{} is not valid JSON ({detail}): copy the checkpoint again", path.display())
+            Self::MissingFile { path, expected, advice } => {
+                write!(f, "{} is missing, expected {expected}; {advice}", path.display())
+            }
+            Self::TooLarge { path, found, limit } => {
+                write!(f, "{} has {found} bytes, expected at most {limit}; {FROM_ORIGINAL}", path.display())
+            }
+            Self::Json { path, found } => {
+                write!(f, "{}: {found}, expected a JSON object; {FROM_ORIGINAL}", path.display())
             }
             Self::MissingKey { path, key, expected } => {
-                write!(f, "{}: `{key}` is missing; expected {expected}", path.display())
+                write!(f, "{}: `{key}` is missing, expected {expected}; {FROM_ORIGINAL}", path.display())
             }
             Self::BadKey { path, key, found, expected } => {
-                write!(f, "{}: `{key}` is {found}; expected {expected}", path.display())
+                write!(f, "{}: `{key}` is {found}, expected {expected}; {FROM_ORIGINAL}", path.display())
             }
             Self::UnknownArchitecture { path, found } => write!(
                 f,
-                "{}: unknown architecture {found}; known are {}",
+                "{}: unknown architecture {found}, expected {}; {ANOTHER_MODEL}",
                 path.display(),
-                KNOWN_ARCHITECTURES.join(", ")
+                KNOWN_ARCHITECTURES.join(" or ")
             ),
             Self::Unsupported { path, found, expected } => {
-                write!(f, "{}: {found} is not supported; {expected}", path.display())
+                let path = path.display();
+                write!(f, "{path}: {found} is not supported, expected {expected}; {ANOTHER_MODEL}")
             }
-            Self::Header { path, detail } => write!(
+            Self::Header { path, detail } => {
+                write!(f, "{}: {detail}, expected a whole safetensors file; {COPY_AGAIN}", path.display())
+            }
+            Self::Index { path, detail } => write!(
                 f,
-                "{}: {detail}; expected a whole safetensors file: copy the checkpoint again",
+                "{}: {detail}, expected an index and shards that belong together; {COPY_AGAIN}",
                 path.display()
             ),
-            Self::Index { path, detail } => {
-                write!(f, "{}: {detail}; index and shards must belong together", path.display())
-            }
-            Self::MissingTensors { names, advice } => {
-                write!(f, "tensors are missing: {}; {advice}", names.join(", "))
+            Self::MissingTensors { names, expected, advice } => {
+                write!(f, "tensors are missing: {}, expected {expected}; {advice}", names.join(", "))
             }
             Self::ExtraTensors { names, architecture } => write!(
                 f,
-                "tensors that the architecture {architecture} does not have: {}; \
-                 is `model_type` in config.json right?",
+                "tensors that the architecture {architecture} does not have: {}, expected none; \
+                 correct `model_type` and `num_hidden_layers` in config.json, or {ANOTHER_MODEL}",
                 names.join(", ")
             ),
-            Self::Shape { name, found, expected } => write!(
-                f,
-                "{name} has shape {found:?}; config.json asks for {expected:?}: \
-                 do the files belong to the same model?"
-            ),
+            Self::Shape { name, found, expected } => {
+                write!(f, "{name} has shape {found:?}, expected {expected:?} from config.json; {COPY_AGAIN}")
+            }
             Self::Dtype { name, found } => write!(
                 f,
-                "{name} holds {found} values; F32, F16 and BF16 are read: \
+                "{name} holds {found} values, expected F32, F16 or BF16; \
                  load and save the model in one of these with transformers"
             ),
             Self::NotFinite { name, found } => {
-                write!(f, "{name} holds {found}; expected finite numbers: the checkpoint is damaged")
+                write!(f, "{name} holds {found}, expected finite numbers; {COPY_AGAIN}")
             }
-            Self::Tokenizer { path, detail } => write!(f, "{}: {detail}", path.display()),
+            Self::Tokenizer { path, found, expected } => {
+                write!(f, "{}: {found}, expected {expected}; {FROM_ORIGINAL}", path.display())
+            }
         }
     }
 }

@@ -29,11 +29,8 @@ impl JsonFile {
     pub(crate) fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, CheckpointError> {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(keys)) => Ok(Self { path, keys }),
-            Ok(other) => {
-                let detail = format!("found {}, expected an object", shorten(&other));
-                Err(CheckpointError::Json { path, detail })
-            }
-            Err(error) => Err(CheckpointError::Json { path, detail: error.to_string() }),
+            Ok(other) => Err(CheckpointError::Json { path, found: shorten(&other) }),
+            Err(error) => Err(CheckpointError::Json { path, found: format!("not valid JSON ({error})") }),
         }
     }
 
@@ -59,15 +56,23 @@ impl JsonFile {
         CheckpointError::MissingKey { path: self.path.clone(), key: key.to_owned(), expected }
     }
 
-    pub(crate) fn tokenizer_error(&self, detail: impl Into<String>) -> CheckpointError {
-        CheckpointError::Tokenizer { path: self.path.clone(), detail: detail.into() }
+    pub(crate) fn unsupported(&self, found: impl Into<String>, expected: &'static str) -> CheckpointError {
+        CheckpointError::Unsupported { path: self.path.clone(), found: found.into(), expected }
+    }
+
+    pub(crate) fn tokenizer_error(
+        &self,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> CheckpointError {
+        CheckpointError::Tokenizer { path: self.path.clone(), found: found.into(), expected: expected.into() }
     }
 
     /// A count: an integer from 1 to `u32::MAX`.
     pub(crate) fn count(&self, key: &str) -> Result<Option<u32>, CheckpointError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let count = value.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
-        count.map(Some).ok_or_else(|| self.bad(key, value, "a positive integer"))
+        count.map(Some).ok_or_else(|| self.bad(key, value, "a positive integer below 2^32"))
     }
 
     pub(crate) fn required_count(&self, key: &str) -> Result<u32, CheckpointError> {
@@ -83,7 +88,7 @@ impl JsonFile {
     pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, CheckpointError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
-        number.map(Some).ok_or_else(|| self.bad(key, value, "a number"))
+        number.map(Some).ok_or_else(|| self.bad(key, value, "a number that f32 holds"))
     }
 }
 

@@ -12,13 +12,14 @@ mod shards;
 mod special;
 mod tokenizer;
 
-pub use config::{Architecture, Config, KNOWN_ARCHITECTURES};
+pub use config::{Architecture, Config};
 pub use error::CheckpointError;
 pub use layout::ExpectedTensor;
 pub use shards::{Shards, StoredTensor, parse_header};
 pub use special::SpecialTokens;
 pub use tokenizer::Tokenizer;
 
+use error::COPY_AGAIN;
 use json::JsonFile;
 use layout::GATE;
 use safetensors::tensor::Dtype;
@@ -68,14 +69,13 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`]: the first thing found wrong.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let json = open_json(dir, "config.json", "expected a folder as transformers saves it")?;
+        let json = open_config(dir)?;
         let config = Config::read(&json)?;
         let shards = Shards::open(dir)?;
         let gate = read_gate(&config, &shards)?;
         let tensors = find_tensors(&config, &shards)?;
-        let advice = "only fast tokenizers are read; \
-                      AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one";
-        let tokenizer_json = open_json(dir, "tokenizer.json", advice)?;
+        let advice = "write it with AutoTokenizer.from_pretrained(...).save_pretrained(...)";
+        let tokenizer_json = open_json(dir, "tokenizer.json", "a fast tokenizer", advice)?;
         // The embedding's shape has been checked, so that vocab_size is no longer a mere claim.
         let mut tokenizer = Tokenizer::read(&tokenizer_json, config.vocab_size)?;
         tokenizer.special = SpecialTokens::read(dir, &json, &tokenizer)?;
@@ -90,19 +90,29 @@ impl Gate {
     /// # Errors
     /// [`CheckpointError`], also if there is no gate.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let json = open_json(dir, "config.json", "expected a folder as transformers saves it")?;
+        let json = open_config(dir)?;
         let config = Config::read(&json)?;
         let gate = read_gate(&config, &Shards::open(dir)?)?;
         gate.ok_or_else(|| CheckpointError::MissingTensors {
             names: GATE.map(str::to_owned).to_vec(),
-            advice: "this checkpoint has no exit gate; take the gate of the original Ouro checkpoint",
+            expected: "an exit gate",
+            advice: "take the gate of the original Ouro checkpoint",
         })
     }
 }
 
-fn open_json(dir: &Path, name: &str, advice: &'static str) -> Result<JsonFile, CheckpointError> {
+fn open_config(dir: &Path) -> Result<JsonFile, CheckpointError> {
+    open_json(dir, "config.json", "it beside the weights", "give a folder as transformers saves it")
+}
+
+fn open_json(
+    dir: &Path,
+    name: &str,
+    expected: &'static str,
+    advice: &'static str,
+) -> Result<JsonFile, CheckpointError> {
     let path = dir.join(name);
-    JsonFile::read(path.clone())?.ok_or(CheckpointError::MissingFile { path, advice })
+    JsonFile::read(path.clone())?.ok_or(CheckpointError::MissingFile { path, expected, advice })
 }
 
 fn model_name(dir: &Path, json: &JsonFile) -> String {
@@ -134,9 +144,10 @@ fn find_tensors(
         }
     }
     if !missing.is_empty() {
-        let advice = "is the checkpoint whole, and are num_hidden_layers, model_type and \
-                      tie_word_embeddings in config.json right?";
-        return Err(CheckpointError::MissingTensors { names: missing, advice });
+        let expected = "all that config.json asks for";
+        let advice = "copy the checkpoint again, or correct num_hidden_layers, model_type and \
+                      tie_word_embeddings in config.json";
+        return Err(CheckpointError::MissingTensors { names: missing, expected, advice });
     }
     refuse_extra(config, shards, &found)?;
     Ok(found)
@@ -204,7 +215,8 @@ fn read_gate(config: &Config, shards: &Shards) -> Result<Option<Gate>, Checkpoin
         }
         (weight, _) => Err(CheckpointError::MissingTensors {
             names: vec![GATE[usize::from(weight.is_some())].to_owned()],
-            advice: "an exit gate has both a weight and a bias",
+            expected: "both weight and bias of the exit gate",
+            advice: COPY_AGAIN,
         }),
     }
 }

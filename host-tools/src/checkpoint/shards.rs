@@ -3,7 +3,7 @@
 //! Only headers are read here. A header's claims are held against the file's length before anything
 //! is allocated for them.
 
-use super::{CheckpointError, json::JsonFile};
+use super::{CheckpointError, error::COPY_AGAIN, json::JsonFile};
 use safetensors::tensor::{Dtype, Metadata};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -55,9 +55,9 @@ impl Shards {
         match JsonFile::read(dir.join("model.safetensors.index.json"))? {
             Some(index) => shards.add_indexed(dir, &index)?,
             None => {
-                let advice = "a checkpoint has this file, or model.safetensors.index.json and its shards; \
-                              other formats (.bin, .pth): load and save the model with transformers";
-                return Err(CheckpointError::MissingFile { path: whole, advice });
+                let expected = "this file, or model.safetensors.index.json and its shards";
+                let advice = "load and save models of other formats (.bin, .pth) with transformers";
+                return Err(CheckpointError::MissingFile { path: whole, expected, advice });
             }
         }
         Ok(shards)
@@ -103,7 +103,7 @@ impl Shards {
             };
             if let Some(earlier) = self.tensors.insert(name.clone(), tensor) {
                 let detail = format!("{name} is in {} too", self.files[earlier.file].display());
-                return Err(CheckpointError::Header { path, detail });
+                return Err(CheckpointError::Index { path, detail });
             }
         }
         self.files.push(path);
@@ -127,7 +127,8 @@ fn read_header(path: &Path) -> Result<Header, CheckpointError> {
     let io_error = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => CheckpointError::MissingFile {
             path: path.to_owned(),
-            advice: "the index names it; copy the checkpoint again",
+            expected: "every shard that the index names",
+            advice: COPY_AGAIN,
         },
         ErrorKind::UnexpectedEof => fail("the file ends inside its header".to_owned()),
         _ => CheckpointError::Io { path: path.to_owned(), source },

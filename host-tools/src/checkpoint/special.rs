@@ -96,7 +96,10 @@ fn chat_template(dir: &Path, json: Option<&JsonFile>) -> Result<Option<String>, 
     }
     let path = dir.join("chat_template.jinja");
     let Some(bytes) = read_limited(&path, MAX_TEMPLATE)? else { return Ok(None) };
-    let text = String::from_utf8(bytes)
-        .map_err(|error| CheckpointError::Tokenizer { path, detail: format!("{error}; expected UTF-8") })?;
+    let text = String::from_utf8(bytes).map_err(|error| CheckpointError::Tokenizer {
+        path,
+        found: error.to_string(),
+        expected: "UTF-8".to_owned(),
+    })?;
     Ok(Some(text))
 }

@@ -44,19 +44,21 @@ impl Tokenizer {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let json = JsonFile::read(path.to_owned())?.ok_or_else(|| CheckpointError::MissingFile {
             path: path.to_owned(),
-            advice: "expected a tokenizer.json as the tokenizers library saves it",
+            expected: "a tokenizer.json as the tokenizers library saves it",
+            advice: "check the path",
         })?;
         let vocabulary = vocabulary(&json, bpe_model(&json)?)?.into_iter().map(|(_, id)| id);
         let added = added_tokens(&json)?.into_iter().map(|(id, ..)| id);
         let ids: Vec<u64> = vocabulary.chain(added).collect();
         let limit = MAX_TOKENS.min(2 * ids.len() as u64 + MAX_UNUSED);
         match ids.iter().copied().max() {
-            None => Err(json.tokenizer_error("it has no tokens; expected a trained tokenizer")),
+            None => Err(json.tokenizer_error("it has no tokens", "a trained tokenizer")),
             Some(id) if id >= limit => {
                 let tokens = ids.len();
-                Err(json.tokenizer_error(format!(
-                    "one of the {tokens} tokens has the id {id}; expected ids below {limit}, with few left out"
-                )))
+                Err(json.tokenizer_error(
+                    format!("one of the {tokens} tokens has the id {id}"),
+                    format!("ids below {limit}, with few left out"),
+                ))
             }
             Some(id) => Self::read(&json, id as u32 + 1),
         }
@@ -105,16 +107,15 @@ impl<'a> Table<'a> {
     fn put(&mut self, id: u64, token: &'a str, kind: i32) -> Result<(), CheckpointError> {
         let size = self.slots.len();
         let slot = usize::try_from(id).ok().and_then(|id| self.slots.get_mut(id)).ok_or_else(|| {
-            self.json.tokenizer_error(format!(
-                "token {token:?} has id {id}, but config.json says vocab_size = {size}; \
-                 are both from the same model?"
-            ))
+            self.json.tokenizer_error(
+                format!("token {token:?} has id {id}"),
+                format!("ids below vocab_size = {size} in config.json"),
+            )
         })?;
         match slot {
             Some((other, _)) if *other != token => {
-                let detail =
-                    format!("id {id} belongs to both {other:?} and {token:?}; expected one token per id");
-                Err(self.json.tokenizer_error(detail))
+                let found = format!("id {id} belongs to both {other:?} and {token:?}");
+                Err(self.json.tokenizer_error(found, "one token per id"))
             }
             _ => {
                 *slot = Some((token, kind));
@@ -142,10 +143,8 @@ impl<'a> Table<'a> {
 /// Maps the pre-tokenizer to its name in llama.cpp.
 fn pre_tokenizer(json: &JsonFile) -> Result<&'static str, CheckpointError> {
     if let Some(normalizer) = json.get("normalizer") {
-        return Err(json.tokenizer_error(format!(
-            "the normalizer {} is not supported; byte-level tokenizers have none",
-            kind_of(normalizer)
-        )));
+        let found = format!("the normalizer {}", kind_of(normalizer));
+        return Err(json.unsupported(found, "none, as byte-level tokenizers have"));
     }
     let none = Value::Null;
     let pre = json.get("pre_tokenizer").unwrap_or(&none);
@@ -167,11 +166,11 @@ fn pre_tokenizer(json: &JsonFile) -> Result<&'static str, CheckpointError> {
         [only] if byte_level(only) => Ok("gpt-2"),
         _ => {
             let kinds: Vec<&str> = parts.iter().map(|part| kind_of(part)).collect();
-            Err(json.tokenizer_error(format!(
-                "the pre-tokenizer [{}] is not known; known are [Digits, ByteLevel] with individual_digits \
-                 (smollm) and [ByteLevel] (gpt-2), both without add_prefix_space and with use_regex",
-                kinds.join(", ")
-            )))
+            Err(json.unsupported(
+                format!("the pre-tokenizer [{}] as it is set", kinds.join(", ")),
+                "[Digits, ByteLevel] with individual_digits (smollm) or [ByteLevel] (gpt-2), \
+                 both without add_prefix_space and with use_regex",
+            ))
         }
     }
 }
@@ -192,9 +191,8 @@ fn added_by_post_processor(json: &JsonFile) -> Result<[Option<bool>; 2], Checkpo
                     .map(|piece| Some(piece.is_some_and(|piece| piece.get("SpecialToken").is_some())));
             }
             (kind, _) => {
-                return Err(json.tokenizer_error(format!(
-                    "the post-processor {kind} is not known; known are ByteLevel and TemplateProcessing"
-                )));
+                let found = format!("the post-processor {kind}");
+                return Err(json.unsupported(found, "ByteLevel or TemplateProcessing"));
             }
         }
     }
@@ -209,22 +207,19 @@ fn kind_of(value: &Value) -> &str {
 fn bpe_model(json: &JsonFile) -> Result<&Value, CheckpointError> {
     let model = json.get("model").ok_or_else(|| json.missing("model", "a BPE model"))?;
     if kind_of(model) != "BPE" {
-        let kind = kind_of(model);
-        return Err(json.tokenizer_error(format!("the model is of type {kind}; only BPE is supported")));
+        return Err(json.unsupported(format!("a model of type {}", kind_of(model)), "BPE"));
     }
     if !model.get("dropout").is_none_or(|dropout| dropout.is_null() || dropout.as_f64() == Some(0.0)) {
-        return Err(
-            json.tokenizer_error("model.dropout is not supported; it must be null: ids would be random")
-        );
+        return Err(json.unsupported("model.dropout", "null, as ids would be random"));
     }
     for key in ["byte_fallback", "ignore_merges"] {
         if model.get(key).and_then(Value::as_bool) == Some(true) {
-            return Err(json.tokenizer_error(format!("model.{key} is not supported; it must be false")));
+            return Err(json.unsupported(format!("model.{key} = true"), "false"));
         }
     }
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
         if model.get(key).and_then(Value::as_str).is_some_and(|affix| !affix.is_empty()) {
-            return Err(json.tokenizer_error(format!("model.{key} is not supported; it must be empty")));
+            return Err(json.unsupported(format!("model.{key} = {}", model[key]), "an empty one"));
         }
     }
     Ok(model)
@@ -240,10 +235,10 @@ fn refuse_unknown_token(
     // GPT-2's alphabet: printable Latin-1 characters for themselves, others for the rest.
     let mut alphabet = ('!'..='~').chain('¡'..='¬').chain('®'..='\u{143}');
     match alphabet.find(|char| !ids.contains_key(char.to_string().as_str())) {
-        Some(char) if ids.contains_key(unknown) => Err(json.tokenizer_error(format!(
-            "model.unk_token is {unknown:?} and stands for bytes without a token, such as {char:?}; \
-             that is not supported: it must be null, or every byte must have a token"
-        ))),
+        Some(char) if ids.contains_key(unknown) => Err(json.unsupported(
+            format!("model.unk_token = {unknown:?}, for bytes without a token such as {char:?},"),
+            "null, or a token for every byte",
+        )),
         _ => Ok(()),
     }
 }
@@ -273,9 +268,8 @@ fn merges(
             .ok_or_else(|| json.bad(&format!("model.merges[{rank}]"), merge, "two tokens without spaces"))?;
         for token in [left, right, &format!("{left}{right}")] {
             if !ids.contains_key(token) {
-                return Err(json.tokenizer_error(format!(
-                    "merge {rank} ({left} {right}) needs the token {token:?}, which is not in model.vocab"
-                )));
+                let found = format!("merge {rank} ({left} {right}) needs the token {token:?}");
+                return Err(json.tokenizer_error(found, "it in model.vocab"));
             }
         }
         Ok(format!("{left} {right}"))
@@ -307,10 +301,11 @@ fn added_tokens(json: &JsonFile) -> Result<Vec<(u64, &str, bool)>, CheckpointErr
         let special = token.get("special").map_or(Some(false), Value::as_bool);
         for key in ["lstrip", "rstrip", "single_word"] {
             if token.get(key).and_then(Value::as_bool) == Some(true) {
-                return Err(json.tokenizer_error(format!(
-                    "added_tokens[{i}].{key} is not supported; it must be false: GGUF can't tell that the token \
-                     takes the spaces around it, or stands only between words"
-                )));
+                return Err(json.unsupported(
+                    format!("added_tokens[{i}].{key} = true"),
+                    "false, as GGUF can't tell that a token takes the spaces around it or stands only \
+                     between words",
+                ));
             }
         }
         match (id, content, special) {

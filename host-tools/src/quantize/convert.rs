@@ -209,7 +209,7 @@ impl Problem {
                 CheckpointError::NotFinite { name, found }.into()
             }
             Self::TooLarge => Error::BadInput(format!(
-                "{}: {name} has values that are too large for {to}; \
+                "{}: {name} has values that are too large for {to}, expected smaller ones; \
                  give this tensor more room with --tensor-type '{name}=f32'",
                 path.display()
             )),

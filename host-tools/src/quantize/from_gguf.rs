@@ -2,7 +2,7 @@
 
 use super::source::{Source, SourceTensor};
 use crate::{
-    checkpoint::{Architecture, KNOWN_ARCHITECTURES},
+    checkpoint::Architecture,
     error::Error,
     gguf_writer::{Metadata, Value},
     store::{BUILT_IN, FileStore, HostStore, StoreKind, refuse_folder},
@@ -10,7 +10,8 @@ use crate::{
 use ouro_quant::Format;
 use ouro_runtime::{
     arena::Arena,
-    gguf::{self, ElementType, Gguf, TensorType},
+    gguf::{self, ElementType, Gguf, Name, TensorType},
+    model::ModelError,
     store::{Span, Store},
 };
 use std::{
@@ -60,15 +61,15 @@ impl Source {
 
         let architecture = metadata.string("general.architecture").unwrap_or("none");
         let architecture = Architecture::from_name(architecture).ok_or_else(|| {
-            bad(&format_args!(
-                "unknown architecture {architecture}; known are {}",
-                KNOWN_ARCHITECTURES.join(", ")
-            ))
+            bad(&ModelError::UnknownArchitecture { found: Name::new(architecture.as_bytes()) })
         })?;
         let mut count = |key: &str| {
             let key = format!("{architecture}.{key}");
             let found = gguf.u64(&mut store, &key).map_err(|error| bad(&error))?;
-            found.ok_or_else(|| bad(&format_args!("`{key}` is missing; expected a positive integer")))
+            let key = Name::new(key.as_bytes());
+            let found = found.ok_or_else(|| bad(&ModelError::MissingKey { key }))?;
+            u32::try_from(found)
+                .map_err(|_| bad(&ModelError::OutOfRange { key, found, max: u32::MAX.into() }))
         };
         let layers = count("block_count")?;
         let hidden = count("embedding_length")?;
@@ -77,8 +78,8 @@ impl Source {
             files: vec![path.to_owned()],
             is_gguf: true,
             architecture,
-            hidden,
-            layers: u32::try_from(layers).map_err(|_| bad(&format_args!("{layers} layers are too many")))?,
+            hidden: hidden.into(),
+            layers,
             metadata,
             tensors,
             // At most 2^20, as the reader checks.

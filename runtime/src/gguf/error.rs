@@ -79,6 +79,8 @@ impl From<ArenaFull> for GgufError {
 impl core::error::Error for GgufError {}
 
 const COPY_AGAIN: &str = "the file is cut off or damaged; copy it again";
+/// What to do about a well-formed file that is no whole model.
+pub(crate) const CONVERT_AGAIN: &str = "convert the checkpoint again with `ouro quantize`";
 const WRITE_AGAIN: &str = "the file is damaged or its writer is wrong; write it again";
 
 impl fmt::Display for GgufError {
@@ -261,7 +263,7 @@ impl Name {
         name
     }
 
-    pub(super) fn push(&mut self, more: &[u8]) {
+    pub(crate) fn push(&mut self, more: &[u8]) {
         let mut more = more.iter();
         for (place, byte) in self.bytes.iter_mut().skip(self.kept.into()).zip(more.by_ref()) {
             *place = *byte;

@@ -20,6 +20,7 @@ mod types;
 mod value;
 
 pub use directory::{Entry, Tensor};
+pub(crate) use error::CONVERT_AGAIN;
 pub use error::{Field, GgufError, Name};
 pub use index::span_eq;
 pub use types::TensorType;

@@ -11,17 +11,16 @@ pub const CHECKSUMS: &str = "ouro.checksum.xxh3_4096";
 /// The sums of all weights, if the file has any.
 ///
 /// # Errors
-/// [`ModelError::Contradiction`] if there are too few or too many.
+/// [`ModelError::Checksums`] if there are too few or too many.
 pub fn checksums<S: Store>(store: &mut S, gguf: &Gguf<'_>) -> Result<Option<Array>, ModelError> {
     let array = gguf.array(store, CHECKSUMS, ElementType::U32)?;
     // Not the end of the store: that may be a partition, longer than the file in it.
     let end = gguf.tensors().iter().map(|tensor| tensor.offset.saturating_add(tensor.len)).max();
     let expected = Sums::<()>::count(gguf.data_offset(), end.unwrap_or(0));
     match array {
-        Some(array) if array.count != expected => Err(ModelError::Contradiction {
-            key: CHECKSUMS,
-            expected: "one sum for every 4096 bytes of weights",
-        }),
+        Some(Array { count: found, .. }) if found != expected => {
+            Err(ModelError::Checksums { found, expected })
+        }
         _ => Ok(array),
     }
 }

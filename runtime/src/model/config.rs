@@ -120,9 +120,7 @@ impl Config {
         if keys.flag("skip_loop_final_norm")? == Some(true) {
             return Err(ModelError::SkipsLoopNorm);
         }
-        if let Some(scaling) = keys.scaling()? {
-            return Err(scaling);
-        }
+        keys.refuse_scaling()?;
         let loops = match architecture {
             Architecture::Ouro => keys.size("num_loops", 255)?,
             Architecture::Llama => 1,
@@ -153,26 +151,49 @@ impl Config {
             rope_theta: keys.positive("rope.freq_base", 10_000.0)?,
             eps: keys.positive("attention.layer_norm_rms_epsilon", 1e-5)?,
         };
+        let key_length = ("attention.key_length", head_dim as u64);
+        let width_of_heads = ("the width of a head", head_dim as u64);
+        let head_count = ("attention.head_count", heads as u64);
+        let embedding_length = ("embedding_length", hidden as u64);
         let agree = [
-            ("attention.head_count_kv", "to divide attention.head_count", heads.is_multiple_of(kv_heads)),
             (
-                "attention.head_count",
-                "to divide embedding_length, or attention.key_length to be given",
+                ("attention.head_count_kv", kv_heads as u64),
+                head_count,
+                "the first to divide the second",
+                heads.is_multiple_of(kv_heads),
+            ),
+            (
+                head_count,
+                embedding_length,
+                "the first to divide the second, or attention.key_length to be given",
                 explicit || width == Some(hidden),
             ),
+            (key_length, head_count, "a product of at most 1048576", width.is_some()),
             (
-                "attention.key_length",
-                "all heads together to have a width of at most 1048576",
-                width.is_some(),
+                if explicit { key_length } else { embedding_length },
+                head_count,
+                "heads of an even width",
+                head_dim.is_multiple_of(2),
             ),
-            ("attention.key_length", "an even width", head_dim.is_multiple_of(2)),
-            ("attention.value_length", "the same as attention.key_length", value_dim == head_dim),
-            ("rope.dimension_count", "the width of a head", rope_dims == head_dim),
-            ("embedding_length", "the row length of token_embd.weight", embedding_width == hidden as u64),
-            ("vocab_size", "the rows of token_embd.weight", embedding_rows == vocab as u64),
+            (("attention.value_length", value_dim as u64), width_of_heads, "the same", value_dim == head_dim),
+            (("rope.dimension_count", rope_dims as u64), width_of_heads, "the same", rope_dims == head_dim),
+            (
+                embedding_length,
+                ("the row length of token_embd.weight", embedding_width),
+                "the same",
+                embedding_width == hidden as u64,
+            ),
+            (
+                ("vocab_size", vocab as u64),
+                ("the number of rows of token_embd.weight", embedding_rows),
+                "the same",
+                embedding_rows == vocab as u64,
+            ),
         ];
         match agree.into_iter().find(|(.., holds)| !holds) {
-            Some((key, expected, _)) => Err(ModelError::Contradiction { key, expected }),
+            Some(((key, found), (other, value), expected, _)) => {
+                Err(ModelError::Contradiction { key, found, other, value, expected })
+            }
             None => Ok(config),
         }
     }
@@ -234,20 +255,18 @@ impl<S: Store> Keys<'_, '_, S> {
         if found.is_finite() && found > 0.0 {
             Ok(found)
         } else {
-            Err(ModelError::NotPositive { key: Name::new(key.as_bytes()) })
+            Err(ModelError::NotPositive { key: Name::new(key.as_bytes()), found })
         }
     }
 
-    /// The error of a file that stretches its positions, which the equations here do not.
-    fn scaling(&mut self) -> Result<Option<ModelError>, ModelError> {
+    /// The equations here stretch no positions.
+    fn refuse_scaling(&mut self) -> Result<(), ModelError> {
         let key = self.full("rope.scaling.type");
-        let Some(kind) = self.gguf.string(self.store, &key)? else { return Ok(None) };
-        if kind.len == 4 {
-            self.store.load(kind, None)?;
-            if self.store.tile() == b"none" {
-                return Ok(None);
-            }
+        let Some(kind) = self.gguf.string(self.store, &key)? else { return Ok(()) };
+        self.store.load(Span { len: kind.len.min(KEY), ..kind }, None)?;
+        match self.store.tile() {
+            b"none" => Ok(()),
+            found => Err(ModelError::RopeScaling { found: Name::new(found) }),
         }
-        Ok(Some(ModelError::RopeScaling))
     }
 }

@@ -74,12 +74,11 @@ impl ExitDefault {
             return Ok(Some(Self { kind, threshold: 1.0 }));
         }
         if kind == ExitKind::Q && !has_gate {
-            let expected = "a policy other than q, as the file has no exit gate";
-            return Err(ModelError::Contradiction { key: POLICY, expected });
+            return Err(ModelError::ExitNeedsGate);
         }
         let threshold = gguf.f32(store, THRESHOLD)?.ok_or_else(|| ModelError::missing(THRESHOLD))?;
         if !(0.0..=1.0).contains(&threshold) {
-            return Err(ModelError::Contradiction { key: THRESHOLD, expected: "a number from 0 to 1" });
+            return Err(ModelError::Threshold { key: THRESHOLD, found: threshold });
         }
         Ok(Some(Self { kind, threshold }))
     }

@@ -1,10 +1,10 @@
 //! Why a well-formed GGUF file is not a model that can run here.
 
-use super::{Architecture, ExitKind};
+use super::{Architecture, CHECKSUMS, ExitKind};
 use crate::arena::ArenaFull;
-use crate::gguf::{GgufError, Name};
+use crate::gguf::{CONVERT_AGAIN, GgufError, Name};
 use crate::kv::KvSharing;
-use crate::store::StoreError;
+use crate::store::{PIECE, StoreError};
 use core::fmt;
 use ouro_quant::{Format, QuantError};
 
@@ -28,13 +28,17 @@ pub enum ModelError {
     /// A size is 0 or larger than any model's.
     OutOfRange { key: Name, found: u64, max: u64 },
     /// A constant is not a positive number.
-    NotPositive { key: Name },
-    /// Two values contradict each other.
-    Contradiction { key: &'static str, expected: &'static str },
+    NotPositive { key: Name, found: f32 },
+    /// Two numbers contradict each other.
+    Contradiction { key: &'static str, found: u64, other: &'static str, value: u64, expected: &'static str },
+    /// A threshold is not a number from 0 to 1.
+    Threshold { key: &'static str, found: f32 },
+    /// More checksums than pieces of weights, or fewer.
+    Checksums { found: u64, expected: u64 },
     /// `skip_loop_final_norm` is true.
     SkipsLoopNorm,
     /// Positions are stretched.
-    RopeScaling,
+    RopeScaling { found: Name },
     /// A tensor is missing.
     MissingTensor { tensor: Name },
     /// A tensor has another shape; `expected` is `[row length, rows]`.
@@ -49,6 +53,8 @@ pub enum ModelError {
     UnknownTensor { tensor: Name },
     /// `ouro.exit.policy` names no policy.
     UnknownExitPolicy { found: Name },
+    /// `ouro.exit.policy` is q, and the file has no exit gate.
+    ExitNeedsGate,
     /// `ouro.kv.sharing` names no way to share K and V.
     UnknownKvSharing { found: Name },
     /// Infinities or NaN in a norm or the gate.
@@ -91,6 +97,9 @@ impl From<QuantError> for ModelError {
     }
 }
 
+const CALIBRATE_AGAIN: &str = "take the file as it was before `ouro calibrate`, and calibrate it again";
+const OTHER_MODEL: &str = "use a plain Ouro or Llama model";
+
 impl fmt::Display for ModelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,46 +108,60 @@ impl fmt::Display for ModelError {
             Self::Arena(error) => error.fmt(f),
             Self::Quant(error) => error.fmt(f),
             Self::UnknownArchitecture { found } => {
-                write!(f, "architecture {found} found; those that run here are ")?;
+                write!(f, "the architecture is {found}, expected")?;
                 for (i, known) in Architecture::ALL.into_iter().enumerate() {
-                    write!(f, "{}\"{}\"", if i == 0 { "" } else { " and " }, known.name())?;
+                    write!(f, "{} \"{}\"", if i == 0 { "" } else { " or" }, known.name())?;
                 }
-                Ok(())
+                write!(f, "; {OTHER_MODEL}")
             }
             Self::MissingKey { key } => {
-                write!(f, "metadata key {key} is missing; convert the checkpoint again with `ouro quantize`")
+                write!(f, "metadata key {key} is missing, expected in such a file; {CONVERT_AGAIN}")
             }
             Self::OutOfRange { key, found, max } => {
-                write!(f, "metadata key {key} is {found}, expected 1 to {max}; the file is damaged or not a model")
+                write!(f, "metadata key {key} is {found}, expected 1 to {max}; {CONVERT_AGAIN}")
             }
-            Self::NotPositive { key } => {
-                write!(f, "metadata key {key}: expected a finite number above 0; the file is damaged")
-            }
-            Self::Contradiction { key, expected } => {
-                write!(f, "metadata key \"{key}\" contradicts the rest of the file: expected {expected}; convert the checkpoint again")
-            }
-            Self::SkipsLoopNorm => f.write_str(
-                "the model skips the norm between loops (skip_loop_final_norm is true), expected false: Ouro models norm after every loop, and others do not run here",
+            Self::NotPositive { key, found } => write!(
+                f,
+                "metadata key {key} is {}, expected a finite number above 0; {CONVERT_AGAIN}",
+                Decimal(*found)
             ),
-            Self::RopeScaling => f.write_str(
-                "the model stretches its positions (rope.scaling.type), expected none: such models do not run here",
+            Self::Contradiction { key, found, other, value, expected } => write!(
+                f,
+                "metadata key \"{key}\" is {found}, and {other} is {value}, expected {expected}; {CONVERT_AGAIN}"
+            ),
+            Self::Threshold { key, found } => write!(
+                f,
+                "metadata key \"{key}\" is {}, expected a number from 0 to 1; {CALIBRATE_AGAIN}",
+                Decimal(*found)
+            ),
+            Self::Checksums { found, expected } => write!(
+                f,
+                "metadata key \"{CHECKSUMS}\" has {found} elements, expected {expected}, one for each {PIECE} bytes of weights; {CONVERT_AGAIN}"
+            ),
+            Self::SkipsLoopNorm => write!(
+                f,
+                "the model skips the norm between loops (skip_loop_final_norm is true), expected false; {OTHER_MODEL}"
+            ),
+            Self::RopeScaling { found } => write!(
+                f,
+                "the model stretches its positions (rope.scaling.type is {found}), expected \"none\"; {OTHER_MODEL}"
             ),
             Self::MissingTensor { tensor } => {
-                write!(f, "tensor {tensor} is missing; the file is incomplete: convert the checkpoint again")
+                write!(f, "tensor {tensor} is missing, expected in such a model; {CONVERT_AGAIN}")
             }
             Self::Shape { tensor, found: [a, b, c, d], expected: [cols, rows] } => {
                 write!(f, "tensor {tensor} has the shape [{a}, {b}")?;
                 if [c, d] != [&1, &1] {
                     write!(f, ", {c}, {d}")?;
                 }
-                write!(f, "], expected [{cols}, {rows}] from the metadata; convert the checkpoint again")
+                write!(f, "], expected [{cols}, {rows}] from the metadata; {CONVERT_AGAIN}")
             }
             Self::Type { tensor, type_id } => {
-                write!(f, "tensor {tensor} has type {type_id}; those that run here are")?;
+                write!(f, "tensor {tensor} has type {type_id}, expected one of")?;
                 for (i, format) in Format::ALL.iter().enumerate() {
                     write!(f, "{} {}", if i == 0 { "" } else { "," }, format.name())?;
                 }
-                f.write_str("; convert the model to one of them")
+                write!(f, "; {CONVERT_AGAIN}")
             }
             Self::NotBuilt { tensor, format } => write!(
                 f,
@@ -146,19 +169,22 @@ impl fmt::Display for ModelError {
                 format.condition()
             ),
             Self::TooLarge { tensor } => {
-                write!(f, "tensor {tensor} is larger than this machine can address; use a smaller model or format")
+                write!(f, "tensor {tensor} is larger than this machine can address, expected one that fits; use a smaller model or format")
             }
             Self::UnknownTensor { tensor } => {
-                write!(f, "tensor {tensor} has no place in this architecture: the model computes something that does not run here")
+                write!(f, "tensor {tensor} has no place in this architecture, expected none but its own; {OTHER_MODEL}")
             }
             Self::UnknownExitPolicy { found } => {
                 unknown(f, "ouro.exit.policy", found, ExitKind::ALL.map(ExitKind::name))
             }
+            Self::ExitNeedsGate => f.write_str(
+                "metadata key \"ouro.exit.policy\" is q, and the file has no exit gate, expected one or another policy; add the gate with `ouro quantize --gate-from`",
+            ),
             Self::UnknownKvSharing { found } => {
                 unknown(f, "ouro.kv.sharing", found, KvSharing::ALL.map(KvSharing::name))
             }
             Self::NotFinite { name } => {
-                write!(f, "{name} holds infinities or NaN, expected finite numbers; the file is damaged: convert the checkpoint again")
+                write!(f, "{name} holds infinities or NaN, expected finite numbers; {CONVERT_AGAIN}")
             }
         }
     }
@@ -174,7 +200,26 @@ fn unknown<const N: usize>(
     for (i, name) in known.into_iter().enumerate() {
         write!(f, "{} {name}", if i == 0 { " one of" } else { "," })?;
     }
-    f.write_str("; write it again with `ouro calibrate`")
+    write!(f, "; {CALIBRATE_AGAIN}")
+}
+
+/// A number with six decimals. The formatting of floats in `core` is large and may panic.
+struct Decimal(f32);
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(value) = *self;
+        if value.is_nan() {
+            return f.write_str("NaN");
+        }
+        f.write_str(if value.is_sign_negative() { "-" } else { "" })?;
+        if value.is_infinite() {
+            return f.write_str("infinity");
+        }
+        let whole = value.abs() as u64;
+        let millionths = ((value.abs() - whole as f32) * 1e6) as u32;
+        write!(f, "{whole}.{millionths:06}")
+    }
 }
 
 impl core::error::Error for ModelError {}

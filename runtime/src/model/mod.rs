@@ -322,10 +322,7 @@ fn read_gate<'a, S: Store>(
         return Err(ModelError::NotFinite { name: Name::new(GATE_WEIGHT.as_bytes()) });
     }
     if !(0.0..=1.0).contains(&threshold) {
-        return Err(ModelError::Contradiction {
-            key: "exit_gate.threshold",
-            expected: "a quantile from 0 to 1",
-        });
+        return Err(ModelError::Threshold { key: GATE_THRESHOLD, found: threshold });
     }
     Ok(Gate { weight, bias, threshold })
 }

@@ -218,7 +218,7 @@ impl fmt::Display for StoreError {
                 write!(f, "the file was changed while it was in use, noticed at offset {offset}: start again")
             }
             Self::Io { span: Span { offset, len: want }, code } => {
-                write!(f, "reading {want} bytes at offset {offset} failed with code {code}")
+                write!(f, "reading {want} bytes at offset {offset} failed with code {code}: check the medium")
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::special::MAX_SPECIAL_LEN;
 use crate::arena::ArenaFull;
-use crate::gguf::{GgufError, Name};
+use crate::gguf::{CONVERT_AGAIN, GgufError, Name};
 use crate::store::StoreError;
 use core::fmt;
 
@@ -79,9 +79,9 @@ pub enum TableError {
     /// Two tokens with one text.
     DuplicateToken { first: u32, second: u32 },
     /// A merge that is not two tokens with one space between them.
-    MergeSyntax { rank: u32 },
+    MergeSyntax { rank: u32, found: Name },
     /// A merge of or into something that is no normal token.
-    MergeToken { rank: u32, part: MergePart },
+    MergeToken { rank: u32, part: MergePart, found: Name },
     /// A special id that no token has.
     SpecialId { key: &'static str, found: u64, tokens: u32 },
     /// The file gave other values when it was read again.
@@ -151,7 +151,7 @@ impl fmt::Display for TextError {
                 "the text has {needed} tokens, but there is room for {found}; shorten it, or make more room"
             ),
             Self::NoSuchToken { id, tokens } => {
-                write!(f, "no token has the id {id}; expected an id below {tokens}")
+                write!(f, "no token has the id {id}, expected an id below {tokens}; give one of them")
             }
             Self::NotChatMl { missing } => write!(
                 f,
@@ -164,13 +164,11 @@ impl fmt::Display for TextError {
     }
 }
 
-const CONVERT_AGAIN: &str = "convert the original model again";
-
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::MissingKey { key } => {
-                write!(f, "the file has no {key}, so it can't turn text into tokens; {CONVERT_AGAIN}, or give token ids")
+                write!(f, "the file has no {key}, expected in every file that can turn text into tokens; {CONVERT_AGAIN}, or give token ids")
             }
             Self::Model { found } => write!(
                 f,
@@ -192,7 +190,7 @@ impl fmt::Display for TableError {
             ),
             Self::Vocabulary { tokens, vocab_size } => write!(
                 f,
-                "tokenizer.ggml.tokens has {tokens} elements, expected at most the model's vocab_size {vocab_size}; {CONVERT_AGAIN} with its own tokenizer"
+                "tokenizer.ggml.tokens has {tokens} elements, expected at most the model's vocab_size {vocab_size}; {CONVERT_AGAIN}, with its own tokenizer"
             ),
             Self::TokenType { id, found } => write!(
                 f,
@@ -202,7 +200,7 @@ impl fmt::Display for TableError {
                 write!(f, "token {id} is empty, expected at least one character; {CONVERT_AGAIN}")
             }
             Self::TokenNotUtf8 { id } => {
-                write!(f, "token {id} is not UTF-8, as expected; {CONVERT_AGAIN}")
+                write!(f, "token {id} is not UTF-8, expected text that is; {CONVERT_AGAIN}")
             }
             Self::Alphabet { id, found } => write!(
                 f,
@@ -211,29 +209,29 @@ impl fmt::Display for TableError {
             ),
             Self::SpecialLength { id, found } => write!(
                 f,
-                "special token {id} is {found} bytes long, expected at most {MAX_SPECIAL_LEN}; {CONVERT_AGAIN} with a shorter one"
+                "special token {id} is {found} bytes long, expected at most {MAX_SPECIAL_LEN}; {CONVERT_AGAIN}, with a shorter one"
             ),
             Self::DuplicateToken { first, second } => write!(
                 f,
                 "tokens {first} and {second} have the same text, expected every token once; {CONVERT_AGAIN}"
             ),
-            Self::MergeSyntax { rank } => write!(
+            Self::MergeSyntax { rank, found } => write!(
                 f,
-                "merge {rank} is not two tokens with one space between them, as expected; {CONVERT_AGAIN}"
+                "merge {rank} is {found}, expected two tokens with one space between them; {CONVERT_AGAIN}"
             ),
-            Self::MergeToken { rank, part } => {
+            Self::MergeToken { rank, part, found } => {
                 let part = match part {
                     MergePart::Left => "first part",
                     MergePart::Right => "second part",
                     MergePart::Result => "result",
                 };
-                write!(f, "the {part} of merge {rank} is no normal token, as expected; {CONVERT_AGAIN}")
+                write!(f, "the {part} of merge {rank} is {found}, expected a normal token; {CONVERT_AGAIN}")
             }
             Self::SpecialId { key, found, tokens } => {
                 write!(f, "{key} is {found}, expected an id below {tokens}; {CONVERT_AGAIN}")
             }
             Self::Changed => f.write_str(
-                "the tokenizer's tables changed while they were read; check the medium, and open the file again",
+                "the tokenizer's tables changed while they were read, expected the same every time; check the medium, and open the file again",
             ),
         }
     }

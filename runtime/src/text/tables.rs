@@ -7,6 +7,7 @@ use super::merge::{Merge, Merges, NONE};
 use super::source::{Kind, Source, Token};
 use super::special::{self, Special};
 use crate::arena::{Arena, ArenaFull};
+use crate::gguf::Name;
 use crate::sort::sort_by_key;
 use crate::store::{Span, Store};
 
@@ -180,12 +181,17 @@ impl<'a> Tables<'a> {
     ) -> Result<(), TextError> {
         let tokens = &*self.starts;
         let normal = |id: &u32| tokens.get(*id as usize).is_some_and(|start| start & LITERAL == 0);
-        let find = |hash: Hash, rank: u32, part: MergePart| {
-            names.find(hash).filter(normal).ok_or(TableError::MergeToken { rank, part })
+        // A token is looked up in two parts, which for a result are the sides of the merge.
+        let find = |first: &[u8], second: &[u8], rank: u32, part: MergePart| {
+            names.find(Hash::of(first).and(second)).filter(normal).ok_or_else(|| {
+                let mut found = Name::new(first);
+                found.push(second);
+                TableError::MergeToken { rank, part, found }
+            })
         };
         let starts = &mut *self.merge_starts;
         for_each_merge(store, source, |rank, left, _| {
-            let left = find(Hash::of(left), rank, MergePart::Left)?;
+            let left = find(left, b"", rank, MergePart::Left)?;
             let start = starts.get_mut(left as usize).ok_or(TableError::Changed)?;
             *start = start.saturating_add(1);
             Ok(())
@@ -197,14 +203,14 @@ impl<'a> Tables<'a> {
         }
         // Each start is at the end of its merges now, and each merge takes the place before it.
         for_each_merge(store, source, |rank, left, right| {
-            let start = starts.get_mut(find(Hash::of(left), rank, MergePart::Left)? as usize);
+            let start = starts.get_mut(find(left, b"", rank, MergePart::Left)? as usize);
             let start = start.ok_or(TableError::Changed)?;
             *start = start.checked_sub(1).ok_or(TableError::Changed)?;
             let place = self.merges.get_mut(*start as usize).ok_or(TableError::Changed)?;
             *place = Merge {
-                right: find(Hash::of(right), rank, MergePart::Right)?,
+                right: find(right, b"", rank, MergePart::Right)?,
                 rank,
-                result: find(Hash::of(left).and(right), rank, MergePart::Result)?,
+                result: find(left, right, rank, MergePart::Result)?,
             };
             Ok(())
         })?;
@@ -225,7 +231,8 @@ fn for_each_merge<S: Store>(
     let mut lines = source.merges.strings(store)?;
     let mut rank = 0;
     while let Some((_, line)) = lines.next()? {
-        let (left, right) = split_at_space(line).ok_or(TableError::MergeSyntax { rank })?;
+        let (left, right) =
+            split_at_space(line).ok_or_else(|| TableError::MergeSyntax { rank, found: Name::new(line) })?;
         each(rank, left, right)?;
         rank = rank.saturating_add(1);
     }

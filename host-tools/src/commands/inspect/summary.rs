@@ -247,7 +247,7 @@ fn is_of_unknown_kind(error: &ModelError) -> bool {
         error,
         ModelError::UnknownArchitecture { .. }
             | ModelError::SkipsLoopNorm
-            | ModelError::RopeScaling
+            | ModelError::RopeScaling { .. }
             | ModelError::Type { .. }
             | ModelError::UnknownTensor { .. }
             | ModelError::TooLarge { .. }

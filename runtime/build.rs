@@ -6,8 +6,9 @@ use std::env;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=OURO_WRONG_KERNELS");
     println!(
-        "cargo:rustc-check-cfg=cfg(ouro_dsp, ouro_helium, ouro_rvv, ouro_packed, ouro_soft_float, ouro_short_multiply, fuzzing)"
+        "cargo:rustc-check-cfg=cfg(ouro_dsp, ouro_helium, ouro_rvv, ouro_packed, ouro_soft_float, ouro_short_multiply, ouro_vsqrt, ouro_size, ouro_wrong_kernels, fuzzing)"
     );
     let target = env::var("TARGET").unwrap_or_default();
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
@@ -20,6 +21,8 @@ fn main() {
     let instructions = target.split('-').next().unwrap_or_default();
     let soft_float =
         if riscv { !instructions.ends_with("gc") && !instructions.contains("af") } else { !hard_float };
+    // Built for size rather than speed: fewer forms of the same.
+    let size = env::var("OPT_LEVEL").is_ok_and(|level| level == "s" || level == "z");
     let short_multiply = target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base");
     for (cfg, set) in [
         ("ouro_dsp", dsp && hard_float),
@@ -28,6 +31,10 @@ fn main() {
         ("ouro_packed", small),
         ("ouro_soft_float", small && soft_float),
         ("ouro_short_multiply", short_multiply),
+        // For tests of what becomes of kernels that compute wrong: all but the definition do.
+        ("ouro_wrong_kernels", env::var_os("OURO_WRONG_KERNELS").is_some()),
+        ("ouro_size", small && size),
+        ("ouro_vsqrt", target.starts_with("thumb") && hard_float),
     ] {
         if set {
             println!("cargo:rustc-cfg={cfg}");

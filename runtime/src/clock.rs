@@ -1,5 +1,7 @@
 //! The seam to whatever tells the time.
 
+#![cfg_attr(not(feature = "budget"), allow(dead_code))]
+
 use core::fmt;
 use core::time::Duration;
 

@@ -16,7 +16,7 @@
 
 use crate::arena::{Arena, ArenaFull};
 use crate::kernels::attention::{Heads, attention};
-use crate::kernels::math::{exp_f64, ln, sin_cos};
+use crate::kernels::math::{exp_f64, ln, reciprocal, sin_cos};
 use crate::kernels::reference::{add, dot, rms_norm, rms_norm_in_place, rope};
 use crate::kernels::{Kernels, Readout, swiglu};
 use crate::kv::KvCache;
@@ -61,9 +61,9 @@ impl<'a> Buffers<'a> {
 
     /// Computes `theta^(-2i/d)`, rounded to f32.
     pub(crate) fn set_frequencies(&mut self, config: &Config) {
-        let ln_theta = ln(config.rope_theta);
+        let step = -2.0 * reciprocal(config.head_dim as f64) * ln(config.rope_theta);
         for (i, frequency) in self.inverse_frequencies.iter_mut().enumerate() {
-            *frequency = exp_f64(-(2.0 * i as f64) / config.head_dim as f64 * ln_theta) as f32;
+            *frequency = exp_f64(i as f64 * step) as f32;
         }
     }
 

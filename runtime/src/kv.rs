@@ -13,7 +13,7 @@ mod vectors;
 
 use crate::arena::{Arena, ArenaFull};
 use vectors::{Sizes, Vectors};
-pub(crate) use vectors::{Slot, Stored, padded};
+pub(crate) use vectors::{Slot, Stored, padded, unit_of, with_element};
 
 /// Which K/V an older position offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,17 @@ pub enum KvType {
 }
 
 impl KvType {
+    /// Whether it is in this build: [`F16`](Self::F16) always is, the others are cargo features.
+    #[must_use]
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::F32 => cfg!(feature = "kv-f32"),
+            Self::F16 => true,
+            Self::Int8 => cfg!(feature = "kv-int8"),
+            Self::Int4 => cfg!(feature = "kv-int4"),
+        }
+    }
+
     /// Bits of one value, its share of a scale apart.
     #[must_use]
     pub fn bits(self) -> u32 {

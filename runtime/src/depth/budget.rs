@@ -6,6 +6,8 @@
 //! asked, until after one of them every bucket has recovered to its `resume`. So any n tokens take
 //! at most burst + n * rate. Prompts are known beforehand, and take from no bucket.
 
+#![cfg_attr(not(feature = "budget"), allow(dead_code))]
+
 use core::fmt;
 use core::time::Duration;
 

@@ -25,6 +25,7 @@
 mod budget;
 mod policy;
 
+#[cfg(feature = "budget")]
 pub(crate) use budget::Account;
 pub use budget::{Bucket, Budget, EnergyMeter, LOOP, Left};
 pub use policy::{ExitPolicy, FixedDepth, LoopState, Margin, Needs, QExit, StepDifference, TopProbability};

@@ -2,8 +2,8 @@
 
 use super::Reason;
 use crate::kernels::Readout;
+use crate::kernels::math::sqrt;
 use crate::kernels::reference::dot;
-use libm::sqrtf;
 
 /// What a policy reads, so that nothing is computed in vain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl LoopState<'_> {
     #[must_use]
     pub fn step_difference(&self) -> f32 {
         let moved = self.hidden.iter().zip(self.previous).fold(0.0, |sum, (h, p)| sum + (h - p) * (h - p));
-        sqrtf(moved) / sqrtf(dot(self.previous, self.previous))
+        sqrt(moved) / sqrt(dot(self.previous, self.previous))
     }
 }
 

@@ -256,6 +256,7 @@ fn put<T>(places: &mut core::slice::IterMut<'_, T>, found: T) {
 }
 
 /// Turns the offset within the data into one within the file, and checks that the file has it.
+#[inline(never)]
 fn check_place<S: Store>(store: &mut S, layout: Layout, tensor: &mut Tensor) -> Result<(), GgufError> {
     let Layout { alignment, data_offset, .. } = layout;
     let (offset, bytes, len) = (tensor.offset, tensor.len, store.len());
@@ -276,6 +277,7 @@ fn check_place<S: Store>(store: &mut S, layout: Layout, tensor: &mut Tensor) -> 
 }
 
 /// `order` is by offset.
+#[inline(never)]
 fn check_overlaps<S: Store>(store: &mut S, tensors: &[Tensor], order: &[u32]) -> Result<(), GgufError> {
     let at = |number: &u32| tensors.get(*number as usize);
     for (first, second) in order.iter().zip(order.iter().skip(1)) {

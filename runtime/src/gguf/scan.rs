@@ -48,6 +48,9 @@ pub(super) fn scan<S: Store>(
     Ok(layout)
 }
 
+// Not inlined, as the others here: errors are large, and each `?` of a function moves its words one by
+// one where the compiler keeps them apart.
+#[inline(never)]
 fn read_counts<S: Store>(cursor: &mut Cursor<'_, S>) -> Result<Layout, GgufError> {
     let magic = cursor.array(Field::Header)?;
     if magic != *b"GGUF" {
@@ -72,6 +75,7 @@ fn read_counts<S: Store>(cursor: &mut Cursor<'_, S>) -> Result<Layout, GgufError
     Ok(Layout { version, entries, tensors, alignment: DEFAULT_ALIGNMENT, data_offset: 0 })
 }
 
+#[inline(never)]
 fn read_entry<S: Store>(cursor: &mut Cursor<'_, S>) -> Result<(RawEntry, Name), GgufError> {
     let ReadName { span: key, name, hash } = read_name(cursor, Field::Key)?;
     let at = cursor.at();
@@ -99,6 +103,7 @@ fn read_entry<S: Store>(cursor: &mut Cursor<'_, S>) -> Result<(RawEntry, Name), 
 }
 
 /// The type, number and place of the elements.
+#[inline(never)]
 fn read_array<S: Store>(
     cursor: &mut Cursor<'_, S>,
     key: Name,
@@ -139,6 +144,7 @@ fn check_alignment(value: Value, key: Name) -> Result<u64, GgufError> {
     }
 }
 
+#[inline(never)]
 fn read_tensor<S: Store>(cursor: &mut Cursor<'_, S>) -> Result<Tensor, GgufError> {
     let ReadName { span, name: tensor, hash } = read_name(cursor, Field::TensorName)?;
     let n_dims = cursor.u32(Field::TensorInfo)?;

@@ -10,10 +10,10 @@
 
 use super::elements::{Source, UNIT};
 use super::halves::{Halves, LANES, Portable};
-use super::math::exp;
+use super::math::{exp, sqrt};
 use super::workers::deal;
 use super::{Backend, Workers};
-use crate::kv::{KvCache, Run, Stored, padded};
+use crate::kv::{KvCache, Run, padded, unit_of, with_element};
 use core::marker::PhantomData;
 use core::ops::Range;
 
@@ -21,6 +21,8 @@ use core::ops::Range;
 const BLOCK: usize = 2 * LANES;
 /// Queries for which K and V are read together.
 const TILE: usize = 8;
+/// Whether small cores have code of its own for two queries at a time.
+const PAIRS: bool = !cfg!(ouro_size);
 /// Below this many products a piece is not worth handing to another thread: `README.md`, "Threads".
 const SMALLEST_PIECE: usize = 1 << 15;
 
@@ -53,7 +55,7 @@ pub(crate) fn attention(
     if q.len() != rows * width || out.len() != q.len() || width == 0 {
         return;
     }
-    let scale = 1.0 / libm::sqrtf(head_dim as f32);
+    let scale = 1.0 / sqrt(head_dim as f32);
     let job = Job { heads, scale, q, out: out.as_mut_ptr(), lifetime: PhantomData };
     let tiles = (rows * group).div_ceil(TILE) * kv_heads;
     let products = 2 * q.len().saturating_mul(kv.len() + rows.div_ceil(2));
@@ -170,12 +172,10 @@ impl<'a> Tile<'a> {
         let mut at = 0;
         for run in runs.clone() {
             let [keys, _] = kv.rows(run, self.kv_head);
-            match keys {
-                keys if H::COMPACT => self.scores(halves, queries.clone(), at, keys),
-                Stored::F32(keys) => self.scores(halves, queries.clone(), at, keys),
-                Stored::F16(keys) => self.scores(halves, queries.clone(), at, keys),
-                Stored::Int8(keys) => self.scores(halves, queries.clone(), at, keys),
-                Stored::Int4(keys) => self.scores(halves, queries.clone(), at, keys),
+            if H::COMPACT {
+                self.scores(halves, queries.clone(), at, keys);
+            } else {
+                with_element!(keys.element, E => self.scores(halves, queries.clone(), at, keys.rows::<E>()));
             }
             at += run.count;
         }
@@ -185,12 +185,10 @@ impl<'a> Tile<'a> {
         let mut at = 0;
         for run in runs {
             let [_, values] = kv.rows(run, self.kv_head);
-            match values {
-                values if H::COMPACT => self.values(halves, queries.clone(), at, values),
-                Stored::F32(values) => self.values(halves, queries.clone(), at, values),
-                Stored::F16(values) => self.values(halves, queries.clone(), at, values),
-                Stored::Int8(values) => self.values(halves, queries.clone(), at, values),
-                Stored::Int4(values) => self.values(halves, queries.clone(), at, values),
+            if H::COMPACT {
+                self.values(halves, queries.clone(), at, values);
+            } else {
+                with_element!(values.element, E => self.values(halves, queries.clone(), at, values.rows::<E>()));
             }
             at += run.count;
         }
@@ -204,7 +202,7 @@ impl<'a> Tile<'a> {
             i += match queries.end - i {
                 4.. if !H::COMPACT => self.scores_of::<S, H, 4, 1>(halves, i, at, keys),
                 2.. if !H::COMPACT => self.scores_of::<S, H, 2, 2>(halves, i, at, keys),
-                2.. => self.scores_of::<S, H, 2, 1>(halves, i, at, keys),
+                2.. if PAIRS => self.scores_of::<S, H, 2, 1>(halves, i, at, keys),
                 _ if !H::COMPACT => self.scores_of::<S, H, 1, 4>(halves, i, at, keys),
                 _ => self.scores_of::<S, H, 1, 1>(halves, i, at, keys),
             };
@@ -288,7 +286,7 @@ impl<'a> Tile<'a> {
         let mut i = queries.start;
         while i < queries.end {
             i += match queries.end - i {
-                2.. => self.values_of::<S, H, 2, 1>(halves, i, at, values),
+                2.. if PAIRS || !H::COMPACT => self.values_of::<S, H, 2, 1>(halves, i, at, values),
                 _ if !H::COMPACT => self.values_of::<S, H, 1, 2>(halves, i, at, values),
                 _ => self.values_of::<S, H, 1, 1>(halves, i, at, values),
             };
@@ -462,17 +460,9 @@ fn products<S: Source, H: Halves, const Q: usize, const P: usize>(
     lanes
 }
 
-/// Values `32 u..` of a vector, followed by zeros where it ends.
-#[inline(always)]
-fn unit_of(x: &[f32], u: usize) -> [f32; UNIT] {
-    match x.as_chunks::<UNIT>().0.get(u) {
-        Some(unit) => *unit,
-        None => padded(x.get(u * UNIT..).unwrap_or_default()),
-    }
-}
-
 /// The sum of all lanes, halving their number each time.
-#[inline(always)]
+#[cfg_attr(not(ouro_size), inline(always))]
+#[cfg_attr(ouro_size, inline(never))]
 pub(super) fn pairwise(lanes: [f32; LANES]) -> f32 {
     let mut eight = [0.0; 8];
     for i in 0..8 {

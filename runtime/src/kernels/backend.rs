@@ -61,15 +61,18 @@ impl Backend {
     /// What [`choose`](Self::choose) chooses, which is found out once.
     #[must_use]
     pub fn fastest() -> Self {
-        // How many of the fastest are refused, plus one. Several threads may find the same out.
-        static REFUSED: AtomicUsize = AtomicUsize::new(0);
-        if REFUSED.load(Relaxed) == 0 {
-            let chosen = Self::choose().0;
-            let refused = Self::available().rev().take_while(|backend| *backend != chosen).count();
-            REFUSED.store(refused + 1, Relaxed);
-        }
-        let refused = REFUSED.load(Relaxed).saturating_sub(1);
-        Self::available().rev().nth(refused).unwrap_or(Self::SCALAR)
+        Self::available().rev().nth(verdict() & 0xff).unwrap_or(Self::SCALAR)
+    }
+
+    /// What is wrong with a back end that would be faster than [`fastest`](Self::fastest), or with the
+    /// form that the definition has on small cores; found out together with that.
+    #[must_use]
+    pub fn refused() -> Option<Mismatch> {
+        let verdict = verdict();
+        let format = Format::from_id((verdict >> 16 & 0xff) as u32).filter(|_| verdict & WRONG != 0)?;
+        let faster = (verdict & 0xff).checked_sub(1).and_then(|last| Self::available().rev().nth(last));
+        let backend = faster.unwrap_or(Self::SCALAR).name();
+        Some(Mismatch { backend, format, positions: verdict >> 24 & 0xff })
     }
 
     /// The fastest one that can run on this CPU and [computes right](Self::check) on it, at the worst
@@ -100,10 +103,10 @@ impl Backend {
             // SAFETY: nobody else computes these rows.
             #[cfg(ouro_packed)]
             #[allow(unsafe_code)]
-            Kind::Scalar => check(self.name(), |job, rows| unsafe { job.scalar(rows) }),
+            Kind::Scalar => check(self.name(), &mut |job, rows| unsafe { job.scalar(rows) }),
             // SAFETY: nobody else computes these rows.
             #[allow(unsafe_code)]
-            Kind::Vector(isa) => check(isa.name(), |job, rows| unsafe { isa.matmul(job, rows) }),
+            Kind::Vector(isa) => check(isa.name(), &mut |job, rows| unsafe { vector(isa, job, rows) }),
         }
     }
 
@@ -182,9 +185,48 @@ impl Backend {
             // SAFETY: as the caller says.
             Kind::Reference | Kind::Scalar => unsafe { job.scalar(rows) },
             // SAFETY: as the caller says.
-            Kind::Vector(isa) => unsafe { isa.matmul(job, rows) },
+            Kind::Vector(isa) => unsafe { vector(isa, job, rows) },
         }
     }
+}
+
+/// # Safety
+/// As [`Backend::rows`].
+#[allow(unsafe_code)]
+unsafe fn vector(isa: Isa, job: &Job<'_>, rows: Range<usize>) {
+    // SAFETY: as the caller says.
+    #[cfg(ouro_wrong_kernels)]
+    unsafe {
+        isa.matmul(job, rows.clone());
+        job.spoil(rows);
+    }
+    // SAFETY: as the caller says.
+    #[cfg(not(ouro_wrong_kernels))]
+    unsafe {
+        isa.matmul(job, rows);
+    }
+}
+
+/// Set in a [`verdict`] if something computes wrong.
+const WRONG: usize = 1 << 8;
+
+/// What this CPU's kernels are worth, found out once: how many of the fastest back ends are refused and,
+/// with [`WRONG`], the format (from bit 16 on) and the positions (from bit 24 on) of the mismatch.
+fn verdict() -> usize {
+    /// Beside the verdict, so that none is zero.
+    const KNOWN: usize = 1 << 9;
+    // Several threads may find the same out.
+    static VERDICT: AtomicUsize = AtomicUsize::new(0);
+    let known = VERDICT.load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let (chosen, mismatch) = Backend::choose();
+    let refused = Backend::available().rev().take_while(|backend| *backend != chosen).count();
+    let wrong = |found: Mismatch| WRONG | (found.format.id() as usize) << 16 | found.positions << 24;
+    let verdict = KNOWN | refused | mismatch.map_or(0, wrong);
+    VERDICT.store(verdict, Relaxed);
+    verdict
 }
 
 /// The first that is right, and what was wrong with the one before it.

@@ -54,7 +54,7 @@ impl core::error::Error for Mismatch {}
 /// Compares what `matmul` makes of all rows of a job with the definition.
 pub(super) fn check(
     backend: &'static str,
-    mut matmul: impl FnMut(&Job<'_>, Range<usize>),
+    matmul: &mut dyn FnMut(&Job<'_>, Range<usize>),
 ) -> Result<(), Mismatch> {
     let mut numbers = Numbers(0x0123_4567_89ab_cdef);
     let mut values = [0.0; COLS];
@@ -124,7 +124,7 @@ mod tests {
 
     /// The definition, but for what `spoil` does to one format's products.
     fn check_spoiled(format: Format, spoil: impl Fn(&Job<'_>)) -> Result<(), Mismatch> {
-        check("tested", |job, rows| {
+        check("tested", &mut |job, rows| {
             // SAFETY: nobody else computes these rows.
             #[allow(unsafe_code)]
             unsafe {
@@ -170,18 +170,19 @@ mod tests {
 
     #[test]
     fn rows_left_out_are_found() {
-        let nothing = check("tested", |_, _| {});
+        let nothing = check("tested", &mut |_, _| {});
         assert_eq!(nothing.map_err(|error| error.positions), Err(1));
         // SAFETY: nobody else computes these rows.
         #[allow(unsafe_code)]
-        let all_but_the_last = check("tested", |job, rows| unsafe { job.scalar(rows.start..rows.end - 1) });
+        let all_but_the_last =
+            check("tested", &mut |job, rows| unsafe { job.scalar(rows.start..rows.end - 1) });
         assert!(all_but_the_last.is_err());
     }
 
     #[test]
     fn weights_are_numbers_and_differ() {
         // Otherwise all products could be the same NaN, or zero.
-        check("tested", |job, rows| {
+        check("tested", &mut |job, rows| {
             // SAFETY: nobody else computes these rows, and all have been when they are read.
             #[allow(unsafe_code)]
             unsafe {

@@ -103,6 +103,19 @@ impl<'a> Job<'a> {
         self.out.wrapping_add(position * self.weights.of + self.weights.first + row)
     }
 
+    /// Makes the first of these products wrong: what becomes of that is to be tested.
+    ///
+    /// # Safety
+    /// The job has these rows, they are computed, and nobody else uses them.
+    #[cfg(ouro_wrong_kernels)]
+    pub(crate) unsafe fn spoil(&self, rows: Range<usize>) {
+        if !rows.is_empty() {
+            let product = self.out(0, rows.start);
+            // SAFETY: as the caller says.
+            unsafe { *product = f32::from_bits((*product).to_bits() ^ 1) }
+        }
+    }
+
     /// Computes some rows by the scalar definition, or with its bits.
     ///
     /// # Safety
@@ -111,6 +124,11 @@ impl<'a> Job<'a> {
         // SAFETY: as the caller says.
         #[cfg(ouro_packed)]
         if !PACKED_IS_WRONG.load(Relaxed) && unsafe { packed::matmul(self, rows.clone()) } {
+            // SAFETY: as the caller says, and they are computed.
+            #[cfg(ouro_wrong_kernels)]
+            unsafe {
+                self.spoil(rows);
+            }
             return;
         }
         let bytes = self.weights.bytes.chunks_exact(self.weights.row_bytes.max(1));

@@ -4,15 +4,14 @@
 //!
 //! [`exp`] and what is made of it have no branches, so that loops over them become vectors.
 
-use libm::sqrtf;
-
 /// 1.5 * 2^23: adding it rounds to an integer, ties to even, which the low bits then hold.
 const ROUND: f32 = 12_582_912.0;
 
 /// e^x. Zero below -86.6, so that no result is subnormal; infinite above
 /// 88.73.
 #[must_use]
-#[inline(always)]
+#[cfg_attr(not(ouro_size), inline(always))]
+#[cfg_attr(ouro_size, inline(never))]
 pub fn exp(x: f32) -> f32 {
     // ln 2 in two parts: products of the first with an exponent are exact.
     #[allow(clippy::excessive_precision)] // exactly this number
@@ -54,7 +53,39 @@ pub fn silu(x: f32) -> f32 {
 #[must_use]
 #[inline(always)]
 pub fn rsqrt(x: f32) -> f32 {
-    1.0 / sqrtf(x)
+    1.0 / sqrt(x)
+}
+
+/// The square root, correctly rounded: by the instruction on Arm's small cores, where `libm` would
+/// compute it in integers.
+#[must_use]
+#[inline(always)]
+pub fn sqrt(x: f32) -> f32 {
+    #[cfg(ouro_vsqrt)]
+    return unit::sqrt(x);
+    #[cfg(not(ouro_vsqrt))]
+    libm::sqrtf(x)
+}
+
+/// What the floating-point unit of Arm's small cores does.
+#[cfg(ouro_vsqrt)]
+#[allow(unsafe_code)]
+mod unit {
+    // A function, since stable Rust knows none of the unit's registers on these targets.
+    core::arch::global_asm!(
+        ".section .text.ouro_vsqrt, \"ax\", %progbits",
+        ".type ouro_vsqrt, %function",
+        ".thumb_func",
+        "ouro_vsqrt:",
+        "vsqrt.f32 s0, s0",
+        "bx lr",
+        ".text",
+    );
+
+    unsafe extern "C" {
+        #[link_name = "ouro_vsqrt"]
+        pub(super) safe fn sqrt(x: f32) -> f32;
+    }
 }
 
 /// The largest angle that [`sin_cos`] is made for: 2^28, far beyond the positions of any context.
@@ -78,11 +109,13 @@ pub fn sin_cos(angle: f32) -> [f32; 2] {
     let z = r * r;
     let sin = r - r
         * z
-        * (1.0 / 6.0 - z * (1.0 / 120.0 - z * (1.0 / 5040.0 - z * (1.0 / 362_880.0 - z / 39_916_800.0))));
+        * (1.0 / 6.0
+            - z * (1.0 / 120.0 - z * (1.0 / 5040.0 - z * (1.0 / 362_880.0 - z * (1.0 / 39_916_800.0)))));
     let cos = 1.0
         - z * (0.5
             - z * (1.0 / 24.0
-                - z * (1.0 / 720.0 - z * (1.0 / 40_320.0 - z * (1.0 / 3_628_800.0 - z / 479_001_600.0)))));
+                - z * (1.0 / 720.0
+                    - z * (1.0 / 40_320.0 - z * (1.0 / 3_628_800.0 - z * (1.0 / 479_001_600.0))))));
     let (sin, cos) = (sin as f32, cos as f32);
     match rounded.to_bits() & 3 {
         0 => [sin, cos],
@@ -90,6 +123,15 @@ pub fn sin_cos(angle: f32) -> [f32; 2] {
         2 => [-sin, -cos],
         _ => [-cos, sin],
     }
+}
+
+/// `1 / x`, to within 2^-51 of it, for magnitudes of a normal f32. Without the division of f64, which
+/// is a kilobyte of code where integers have to do it.
+#[must_use]
+pub fn reciprocal(x: f64) -> f64 {
+    // Newton's method: each step squares the error, 2^-23 to begin with.
+    let step = |guess: f64| guess * (2.0 - x * guess);
+    step(step(f64::from(1.0 / x as f32)))
 }
 
 /// The natural logarithm of a positive number, in f64: for the frequencies of RoPE.
@@ -101,8 +143,22 @@ pub fn ln(x: f32) -> f64 {
     let large = mantissa > core::f64::consts::SQRT_2;
     let (exponent, mantissa) = if large { (exponent + 1, mantissa / 2.0) } else { (exponent, mantissa) };
     // ln m = 2 artanh s, |s| <= 0.1716: terms up to that which is below 2^-60.
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let series = (0..12).rev().fold(0.0, |sum, k| sum * (s * s) + 1.0 / f64::from(2 * k + 1));
+    const TERMS: [f64; 12] = [
+        1.0,
+        1.0 / 3.0,
+        1.0 / 5.0,
+        1.0 / 7.0,
+        1.0 / 9.0,
+        1.0 / 11.0,
+        1.0 / 13.0,
+        1.0 / 15.0,
+        1.0 / 17.0,
+        1.0 / 19.0,
+        1.0 / 21.0,
+        1.0 / 23.0,
+    ];
+    let s = (mantissa - 1.0) * reciprocal(mantissa + 1.0);
+    let series = TERMS.iter().rev().fold(0.0, |sum, term| sum * (s * s) + term);
     f64::from(exponent) * core::f64::consts::LN_2 + 2.0 * s * series
 }
 
@@ -117,7 +173,24 @@ pub fn exp_f64(x: f64) -> f64 {
     let n = rounded - ROUND;
     let r = (x - n * LN_2[0]) - n * LN_2[1];
     // Taylor's series up to the term that is below 2^-57 at ln 2 / 2.
-    let e = (1..=14).rev().fold(1.0, |sum, k| 1.0 + sum * r / f64::from(k));
+    const TERMS: [f64; 15] = [
+        1.0,
+        1.0,
+        1.0 / 2.0,
+        1.0 / 6.0,
+        1.0 / 24.0,
+        1.0 / 120.0,
+        1.0 / 720.0,
+        1.0 / 5_040.0,
+        1.0 / 40_320.0,
+        1.0 / 362_880.0,
+        1.0 / 3_628_800.0,
+        1.0 / 39_916_800.0,
+        1.0 / 479_001_600.0,
+        1.0 / 6_227_020_800.0,
+        1.0 / 87_178_291_200.0,
+    ];
+    let e = TERMS.iter().rev().fold(0.0, |sum, term| sum * r + term);
     e * f64::from_bits((rounded.to_bits() << 52).wrapping_add(1023 << 52))
 }
 
@@ -139,7 +212,8 @@ mod tests {
                 for i in 0..head_dim / 2 {
                     let power = -f64::from(2 * i) / f64::from(head_dim);
                     let expected = f64::from(theta).powf(power) as f32;
-                    let found = exp_f64(power * ln(theta)) as f32;
+                    let found =
+                        exp_f64(f64::from(i) * (-2.0 * reciprocal(head_dim.into()) * ln(theta))) as f32;
                     assert_eq!(found.to_bits(), expected.to_bits(), "{theta}^{power}: {found}, {expected}");
                 }
             }

@@ -1,6 +1,7 @@
 //! The f32 reference path: every sum in one fixed order, so that the bits depend neither on the
 //! compiler's vector width nor on how many positions share a pass.
 
+use super::attention::pairwise;
 use super::math::rsqrt;
 use crate::rows::{rows, rows_mut};
 use ouro_quant::{Format, QuantError, decode};
@@ -24,20 +25,6 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         *lane += a * b;
     }
     pairwise(lanes)
-}
-
-/// The sum of all lanes, halving their number each time.
-fn pairwise(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        let (low, high) = lanes.split_at_mut_checked(width).unwrap_or_default();
-        for (low, high) in low.iter_mut().zip(high) {
-            *low += *high;
-        }
-        width /= 2;
-    }
-    let [sum, ..] = lanes;
-    sum
 }
 
 /// Consecutive rows of a weight matrix, as they lie in a tile.

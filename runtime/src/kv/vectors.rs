@@ -2,10 +2,9 @@
 
 use super::KvType;
 use crate::arena::{Arena, ArenaFull};
-use crate::kernels::elements::{Element, Nibbles, Source, UNIT};
+use crate::kernels::elements::{Element, Source, UNIT};
 use crate::kernels::halves::{Halves, LANES, Software};
 use core::ops::Range;
-use half::f16;
 
 /// A position's place: the list of a layer, or of a layer and loop, and the slot in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +38,31 @@ impl Sizes {
 /// What units of all element types are multiples of: 16 bytes.
 type Word = [u32; 4];
 
+/// The same expression for the element type of a [`KvType`], of those that are built.
+macro_rules! with_element {
+    ($element:expr, $type:ident => $what:expr) => {
+        match $element {
+            $crate::kv::KvType::F32 if const { $crate::kv::KvType::F32.is_built() } => {
+                type $type = [f32; $crate::kernels::elements::UNIT];
+                $what
+            }
+            $crate::kv::KvType::Int8 if const { $crate::kv::KvType::Int8.is_built() } => {
+                type $type = [i8; $crate::kernels::elements::UNIT];
+                $what
+            }
+            $crate::kv::KvType::Int4 if const { $crate::kv::KvType::Int4.is_built() } => {
+                type $type = $crate::kernels::elements::Nibbles;
+                $what
+            }
+            _ => {
+                type $type = [half::f16; $crate::kernels::elements::UNIT];
+                $what
+            }
+        }
+    };
+}
+pub(crate) use with_element;
+
 impl KvType {
     /// Words of a unit.
     fn unit_words(self) -> usize {
@@ -46,12 +70,7 @@ impl KvType {
     }
 
     fn is_scaled(self) -> bool {
-        match self {
-            Self::F32 => <[f32; UNIT]>::SCALED,
-            Self::F16 => <[f16; UNIT]>::SCALED,
-            Self::Int8 => <[i8; UNIT]>::SCALED,
-            Self::Int4 => Nibbles::SCALED,
-        }
+        with_element!(self, E => E::SCALED)
     }
 }
 
@@ -68,18 +87,26 @@ pub(super) struct Vectors<'a> {
 
 /// One head's vectors of consecutive positions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Stored<'v> {
-    F32(Rows<'v, [f32; UNIT]>),
-    F16(Rows<'v, [f16; UNIT]>),
-    Int8(Rows<'v, [i8; UNIT]>),
-    Int4(Rows<'v, Nibbles>),
+pub(crate) struct Stored<'v> {
+    pub(crate) element: KvType,
+    words: &'v [Word],
+    /// `[positions]`, or none.
+    scales: &'v [f32],
 }
 
-/// [`Stored`] of one type: `[positions, units of a vector]`, and `[positions]` scales or none.
+/// [`Stored`], the type being known: `[positions, units of a vector]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'v, E> {
     units: &'v [E],
     scales: &'v [f32],
+}
+
+impl<'v> Stored<'v> {
+    /// As what they are: `E` is the type of [`element`](Self::element).
+    #[inline(always)]
+    pub(crate) fn rows<E: Element>(self) -> Rows<'v, E> {
+        Rows { units: units(self.words), scales: self.scales }
+    }
 }
 
 impl<'a> Vectors<'a> {
@@ -101,12 +128,7 @@ impl<'a> Vectors<'a> {
 
     fn write_head(&mut self, at: Slot, head: usize, x: &[f32]) {
         let index = self.sizes.index(at, head);
-        match self.element {
-            KvType::F32 => self.write_as::<[f32; UNIT]>(index, x),
-            KvType::F16 => self.write_as::<[f16; UNIT]>(index, x),
-            KvType::Int8 => self.write_as::<[i8; UNIT]>(index, x),
-            KvType::Int4 => self.write_as::<Nibbles>(index, x),
-        }
+        with_element!(self.element, E => self.write_as::<E>(index, x));
     }
 
     fn write_as<E: Element>(&mut self, index: usize, x: &[f32]) {
@@ -115,8 +137,8 @@ impl<'a> Vectors<'a> {
         for stored in scales {
             *stored = scale;
         }
-        for (unit, x) in units_mut::<E>(words).iter_mut().zip(x.chunks(UNIT)) {
-            *unit = E::narrow(&padded(x), scale);
+        for (u, unit) in units_mut::<E>(words).iter_mut().enumerate() {
+            *unit = E::narrow(&unit_of(x, u), scale);
         }
     }
 
@@ -133,12 +155,7 @@ impl<'a> Vectors<'a> {
     /// One head's vectors of the positions at `at` and in the slots after it.
     pub(super) fn rows(&self, at: Slot, count: usize, head: usize) -> Stored<'_> {
         let (words, scales) = self.vectors(self.sizes.index(at, head), count);
-        match self.element {
-            KvType::F32 => Stored::F32(Rows { units: units(words), scales }),
-            KvType::F16 => Stored::F16(Rows { units: units(words), scales }),
-            KvType::Int8 => Stored::Int8(Rows { units: units(words), scales }),
-            KvType::Int4 => Stored::Int4(Rows { units: units(words), scales }),
-        }
+        Stored { element: self.element, words, scales }
     }
 
     /// Calls `each` with the bytes of the first `positions` positions of a list, as they are stored:
@@ -246,43 +263,27 @@ impl<E: Element> Source for Rows<'_, E> {
     }
 }
 
-/// The same expression for whatever type the vectors have.
-macro_rules! with {
-    ($stored:expr, $rows:ident => $what:expr) => {
-        match $stored {
-            Stored::F32($rows) => $what,
-            Stored::F16($rows) => $what,
-            Stored::Int8($rows) => $what,
-            Stored::Int4($rows) => $what,
-        }
-    };
-}
-
 /// Finds the type out again with each call: slower than [`Rows`], in a fraction of the code.
 impl Source for Stored<'_> {
-    #[inline(never)]
+    #[inline(always)]
     fn positions(self, units: usize) -> usize {
-        with!(self, rows => rows.positions(units))
+        self.words.len().checked_div(units * self.element.unit_words()).unwrap_or_default()
     }
 
     #[inline(always)]
     fn scale(self, position: usize) -> Option<f32> {
-        with!(self, rows => rows.scale(position))
+        self.scales.get(position).copied()
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn vector(self, position: usize, units: usize) -> Option<Self> {
-        Some(match self {
-            Self::F32(rows) => Self::F32(rows.vector(position, units)?),
-            Self::F16(rows) => Self::F16(rows.vector(position, units)?),
-            Self::Int8(rows) => Self::Int8(rows.vector(position, units)?),
-            Self::Int4(rows) => Self::Int4(rows.vector(position, units)?),
-        })
+        let words = self.words.get(range(position, 1, units * self.element.unit_words()))?;
+        Some(Self { words, scales: &[], ..self })
     }
 
     #[inline(never)]
     fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes {
-        with!(self, rows => rows.widen(halves, unit, half))
+        with_element!(self.element, E => self.rows::<E>().widen(halves, unit, half))
     }
 }
 
@@ -307,6 +308,15 @@ fn copy<T: Copy>(to: &mut [T], from: &[T]) {
 fn range(index: usize, count: usize, len: usize) -> Range<usize> {
     let start = index.saturating_mul(len);
     start..start.saturating_add(count.saturating_mul(len))
+}
+
+/// Values `32 u..` of a vector, followed by zeros where it ends.
+#[inline(always)]
+pub(crate) fn unit_of(x: &[f32], u: usize) -> [f32; UNIT] {
+    match x.as_chunks::<UNIT>().0.get(u) {
+        Some(unit) => *unit,
+        None => padded(x.get(u * UNIT..).unwrap_or_default()),
+    }
 }
 
 /// Up to `N` values, followed by zeros.

@@ -1,5 +1,7 @@
 //! What work costs, known before it is done.
 
+#![cfg_attr(not(feature = "budget"), allow(dead_code))]
+
 use super::Settings;
 use crate::depth::{LOOP, Needs};
 use crate::model::{Config, Model, Tile};

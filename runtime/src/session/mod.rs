@@ -5,10 +5,12 @@
 //! and returns; after the last one the next token's logits are there. Prefill, generation and
 //! cancellation are loops around steps. A session holds no store: whoever steps lends it.
 
+#[cfg(feature = "budget")]
 mod budget;
 mod cost;
 mod error;
 mod identity;
+#[cfg_attr(not(feature = "budget"), path = "no_ledger.rs")]
 mod ledger;
 mod settings;
 mod state;

@@ -46,6 +46,12 @@ impl Settings {
         if self.context == 0 || self.rows == 0 || self.rows > self.context {
             return bad("context", "at least 1 position, and as many as the longest prompt");
         }
+        if !self.kv.element.is_built() {
+            return bad(
+                "K/V element type",
+                "one of this build: f16, and the features kv-f32, kv-int8, kv-int4",
+            );
+        }
         Ok(())
     }
 }

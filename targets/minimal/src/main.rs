@@ -168,6 +168,8 @@ fn answer(memory: &mut [u8]) -> Result<(), Failure> {
     let Some(policy) = model.exit_default() else { return Ok(()) };
     #[cfg(not(feature = "policies"))]
     let policy = &FixedDepth;
+    #[cfg(feature = "budget")]
+    bound(&mut session, store)?;
     session.feed(prompt, Feed::Prompt).map_err(Failure::Session)?;
     loop {
         let depth = session.run(store, policy).map_err(Failure::Session)?;
@@ -184,4 +186,32 @@ fn answer(memory: &mut [u8]) -> Result<(), Failure> {
         }
         session.feed(&[token], Feed::Generated).map_err(Failure::Session)?;
     }
+}
+
+#[cfg(feature = "budget")]
+fn bound<S: Store>(session: &mut Session<'_>, store: &S) -> Result<(), Failure> {
+    use core::time::Duration;
+    use ouro_runtime::clock::Clock;
+    use ouro_runtime::depth::{Bucket, Budget, EnergyMeter};
+    #[derive(Debug)]
+    struct Meter;
+    impl Clock for Meter {
+        fn now(&self) -> Duration {
+            Duration::new(receive().into(), 0)
+        }
+    }
+    impl EnergyMeter for Meter {
+        fn microjoules(&self) -> u64 {
+            receive().into()
+        }
+    }
+    let bucket =
+        || Some(Bucket { rate: receive().into(), burst: receive().into(), resume: receive().into() });
+    let time = || Some(Duration::new(receive().into(), 0));
+    session.set_clock(&Meter);
+    session.set_energy_meter(&Meter);
+    let (loops, bytes, energy) = (bucket(), bucket(), bucket());
+    let fallback = receive() as usize;
+    let budget = Budget { loops, bytes, energy, fallback, token_time: time(), answer_time: time() };
+    session.set_budget(budget, store).map_err(Failure::Session)
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::arena::Arena;
 use crate::kernels::Alone;
 use crate::kernels::halves::Software;
+use crate::kv::Stored;
 use crate::kv::{KvSettings, KvShape, KvSharing, KvType};
 use std::vec::Vec;
 use std::{print, println, vec};

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use xtask::boards::{BOARDS, Board, find};
-use xtask::build::{Built, Run, build, missing_emulator, run, sizes};
+use xtask::build::{Built, Run, build_as, missing_emulator, run, sizes};
 use xtask::report::{Report, escape};
 
 const PROMPT: &str = "60 plus 70?";
@@ -19,10 +19,15 @@ const STACK_OF_AARCH64: u64 = 31_200;
 
 /// The image of a board; `None` where building or running it is not possible.
 fn image(board: &Board) -> Option<PathBuf> {
+    image_as(board, board.name, &[])
+}
+
+/// The same under another name, with these variables in the environment of the build.
+fn image_as(board: &Board, name: &'static str, variables: &[(&str, &str)]) -> Option<PathBuf> {
     // One build at a time, as boards of one target build to the same file; and once for all tests.
     static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(image) = built.get(board.name) {
+    if let Some(image) = built.get(name) {
         return Some(image.clone());
     }
     if let Some(missing) = missing_emulator(board) {
@@ -31,9 +36,9 @@ fn image(board: &Board) -> Option<PathBuf> {
     }
     // Beside the other cross builds, or wherever this test itself was built.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("cross");
-    match build(board, None, &folder).unwrap() {
+    match build_as(board, name, variables, None, &folder).unwrap() {
         Built::Image(image) => {
-            built.insert(board.name, image.clone());
+            built.insert(name, image.clone());
             Some(image)
         }
         Built::Missing(what) => {
@@ -65,7 +70,7 @@ fn agrees_with_host(board: &Board, run: &Run, prompt: &str, more: &[&str]) {
     let report = Report(&run.text);
     let get = |key| report.get(key).unwrap();
     let here = host(&[&["run", "--json", "--max-new", MAX_NEW], more, &[prompt]].concat());
-    assert_eq!(get("backend"), board.backend, "{name}");
+    assert_eq!((get("backend"), get("refused")), (board.backend, "nothing"), "{name}");
     assert_eq!(report.answer().unwrap(), here["text"].as_str().unwrap(), "{name}");
     assert_eq!(get("ids"), numbers(&here["tokens"]), "{name}");
     assert_eq!(get("depths"), numbers(&here["depths"]), "{name}");
@@ -153,6 +158,42 @@ fn whatever_is_wrong_is_an_error_with_a_name() {
             );
             assert!(run.log.iter().any(|line| line.starts_with("ERROR ")), "{name}: {case}: {:?}", run.log);
         }
+    }
+}
+
+/// Where every kernel but the definition computes wrong, the definition computes, with the host's bits.
+#[test]
+fn a_kernel_that_computes_wrong_is_reported_and_not_used() {
+    for (board, name, kernel) in
+        [("mps2-an386", "wrong-dsp", "dsp"), ("virt-rv32imac", "wrong-packed", "scalar")]
+    {
+        let board = find(board).unwrap();
+        let Some(image) = image_as(board, name, &[("OURO_WRONG_KERNELS", "1")]) else { return };
+        let run = ask(board, &image, PROMPT, &["max-new=2"]);
+        assert_eq!(run.status, Some(0), "{name}: {}", run.text);
+        let report = Report(&run.text);
+        let get = |key| report.get(key).unwrap();
+        assert_eq!(get("backend"), "scalar", "{name}");
+        let refused = report.refused().unwrap().unwrap_or_default();
+        assert!(
+            refused.starts_with(&format!("back end {kernel} fails its check: Q4_0")),
+            "{name}: {refused}"
+        );
+        assert!(run.log.iter().any(|line| line.starts_with("WARN ")), "{name}: {:?}", run.log);
+        let hash = host(&["hash", "--json", "--tokens", get("prompt ids")]);
+        assert_eq!(get("hash"), hash["sha256"].as_str().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_stack_that_overflows_is_an_error_and_not_silence() {
+    for name in ["mps2-an386", "mps2-an500", "mps2-an505", "mps3-an547"] {
+        let board = find(name).unwrap();
+        let Some(image) = image(board) else { return };
+        let run = ask(board, &image, PROMPT, &["overflow"]);
+        assert_eq!(run.status, Some(4), "{name}: {}", run.text);
+        assert!(run.text.starts_with("error: the stack ran into the guard"), "{name}: {}", run.text);
+        assert!(run.log.iter().any(|line| line.starts_with("ERROR ")), "{name}: {:?}", run.log);
     }
 }
 

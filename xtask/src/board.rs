@@ -194,7 +194,7 @@ fn told(board: &Board, report: &Report<'_>, sizes: Sizes) -> Result<String> {
     Ok(format!(
         "{answer}
 
-{name}, {about}, back end {backend}
+{name}, {about}, back end {backend}{refused}
 depths:  {depths}
 reasons: {reasons}
 hash:    {hash}
@@ -209,6 +209,7 @@ fetched: {fetched} bytes in {tiles} tiles
         name = board.name,
         about = board.about,
         backend = report.get("backend")?,
+        refused = report.refused()?.map_or_else(String::new, |refused| format!("\nrefused: {refused}")),
         depths = report.get("depths")?,
         reasons = report.get("reasons")?,
         hash = report.get("hash")?,

@@ -42,7 +42,22 @@ pub(crate) fn target_folder() -> PathBuf {
 /// # Errors
 /// If the build fails.
 pub fn build(board: &Board, model: Option<&Path>, folder: &Path) -> Result<Built> {
+    build_as(board, board.name, &[], model, folder)
+}
+
+/// [`build`] with other variables in the environment, to an image of another name.
+///
+/// # Errors
+/// If the build fails.
+pub fn build_as(
+    board: &Board,
+    name: &str,
+    variables: &[(&str, &str)],
+    model: Option<&Path>,
+    folder: &Path,
+) -> Result<Built> {
     let mut cargo = cross(board.krate, board.target, folder);
+    cargo.envs(variables.iter().copied());
     cargo.args(["--features", board.features]).env("OURO_BOARD", board.name).env_remove("OURO_MODEL");
     if let Some(model) = model {
         cargo.env("OURO_MODEL", fs::canonicalize(model).with_context(|| model.display().to_string())?);
@@ -53,7 +68,7 @@ pub fn build(board: &Board, model: Option<&Path>, folder: &Path) -> Result<Built
     // Boards of one target write to the same file.
     let images = folder.join("boards");
     fs::create_dir_all(&images)?;
-    let image = images.join(board.name);
+    let image = images.join(name);
     fs::copy(folder.join(board.target).join("release").join(format!("ouro-{}", board.krate)), &image)?;
     Ok(Built::Image(image))
 }

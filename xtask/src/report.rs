@@ -61,6 +61,14 @@ impl<'t> Report<'t> {
         Ok(text)
     }
 
+    /// The kernel that computes wrong on this core, and is not used.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn refused(&self) -> Result<Option<&'t str>> {
+        Ok(Some(self.get("refused")?).filter(|refused| *refused != "nothing"))
+    }
+
     /// Everything, lists of numbers as such.
     ///
     /// # Errors
@@ -72,6 +80,7 @@ impl<'t> Report<'t> {
             let value = match name {
                 "answer" => json!(self.answer()?),
                 "reasons" => list(),
+                "refused" => self.refused()?.map_or(Value::Null, Value::from),
                 "prompt ids" | "ids" | "depths" => {
                     let numbers: Result<Vec<u32>, _> = value.split(',').map(str::parse).collect();
                     json!(numbers?)

@@ -34,8 +34,10 @@
  * Memory. The library allocates nothing, and no call leaves anything behind for another but in its
  * handle: the only variables are what was found out about the CPU. A handle, K and V, the activations
  * and everything else stand in the memory that the caller lends to ouro_open; ouro_plan tells
- * beforehand how much that is, to the byte. The stack needs 16 KiB beside it. The memory belongs to the handle until the caller
+ * beforehand how much that is, to the byte. The memory belongs to the handle until the caller
  * uses it for something else: there is nothing to close. It must not be moved or copied.
+ *
+ * Stack. 16 KiB: a Cortex-M4F that answers a prompt was seen to use 15,420 bytes (`make emulate` prints it).
  *
  * Pointers. What is passed to a call is used during that call only, except for the model's bytes, the
  * callbacks and what is handed to them: these must last as long as the handle. No buffer may overlap
@@ -192,6 +194,10 @@ enum ouro_status
      * A state that the code rules out; please report it.
      */
     OURO_STATUS_INTERNAL = 26,
+    /**
+     * A kernel computes wrong on this CPU, and is not used.
+     */
+    OURO_STATUS_KERNEL = 27,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -967,6 +973,13 @@ ouro_status ouro_hash(struct ouro *handle,
                       float *logits,
                       size_t logits_count,
                       uint8_t *digest);
+
+/**
+ * Whether the CPU's fast kernels compute right, as was found when the first handle was opened.
+ * OURO_STATUS_KERNEL if one does not: it is not used, and a slower one with the right results stands in for
+ * it. `ouro_explain` then tells which it is, and at what it failed.
+ */
+ouro_status ouro_check_kernels(struct ouro *handle);
 
 /**
  * A few words for a status, in English; never NULL, whatever `status` is. The text is part of the

@@ -5,6 +5,7 @@ use crate::pointer;
 use crate::status::{Error, Status};
 use ouro_runtime::depth::Budget;
 use ouro_runtime::fingerprint::{self, Seen};
+use ouro_runtime::kernels::Backend;
 use ouro_runtime::text::Utf8Stream;
 use sha2::{Digest, Sha256};
 
@@ -57,4 +58,13 @@ pub unsafe extern "C" fn ouro_hash(
             Ok(())
         })
     }
+}
+
+/// Whether the CPU's fast kernels compute right, as was found when the first handle was opened.
+/// OURO_STATUS_KERNEL if one does not: it is not used, and a slower one with the right results stands in for
+/// it. `ouro_explain` then tells which it is, and at what it failed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ouro_check_kernels(handle: *mut Ouro) -> Status {
+    // SAFETY: as the header asks.
+    unsafe { handle::with(handle, |_| Backend::refused().map_or(Ok(()), |mismatch| Err(mismatch.into()))) }
 }

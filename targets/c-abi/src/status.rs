@@ -4,6 +4,7 @@ use core::ffi::{CStr, c_char};
 use core::fmt;
 use ouro_runtime::arena::ArenaFull;
 use ouro_runtime::gguf::GgufError;
+use ouro_runtime::kernels::Mismatch;
 use ouro_runtime::model::ModelError;
 use ouro_runtime::session::SessionError;
 use ouro_runtime::store::StoreError;
@@ -68,6 +69,8 @@ pub enum Status {
     Budget = 25,
     /// A state that the code rules out; please report it.
     Internal = 26,
+    /// A kernel computes wrong on this CPU, and is not used.
+    Kernel = 27,
 }
 
 impl Status {
@@ -100,10 +103,11 @@ impl Status {
             Self::OutOfTime => c"out of time",
             Self::Budget => c"the budget can't pay its fallback depth",
             Self::Internal => c"internal error: please report it",
+            Self::Kernel => c"a kernel computes wrong on this CPU and is not used",
         }
     }
 
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Ok,
         Self::NullPointer,
         Self::Misaligned,
@@ -131,6 +135,7 @@ impl Status {
         Self::OutOfTime,
         Self::Budget,
         Self::Internal,
+        Self::Kernel,
     ];
 }
 
@@ -175,6 +180,7 @@ pub(crate) enum Error {
     Session(SessionError),
     Store(StoreError),
     Arena(ArenaFull),
+    Kernel(Mismatch),
 }
 
 impl Error {
@@ -191,6 +197,7 @@ impl Error {
             Self::Text(error) => of_text(error),
             Self::Session(error) => of_session(error),
             Self::Store(error) => of_store(error),
+            Self::Kernel(_) => Status::Kernel,
         }
     }
 }
@@ -275,6 +282,7 @@ impl fmt::Display for Error {
             Self::Session(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Arena(error) => error.fmt(f),
+            Self::Kernel(error) => error.fmt(f),
         }
     }
 }
@@ -297,4 +305,5 @@ from! {
     Session(SessionError)
     Store(StoreError)
     Arena(ArenaFull)
+    Kernel(Mismatch)
 }

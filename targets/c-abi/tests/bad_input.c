@@ -170,9 +170,11 @@ static void pointers_and_lengths(struct fixture *f) {
         expect("counters: handle", ouro_counters(h, &counters), refusal[i]);
         expect("budget: handle", ouro_set_budget(h, &budget), refusal[i]);
         expect("worst: handle", ouro_worst_case(h, 1, 1, &cost), refusal[i]);
+        expect("kernels: handle", ouro_check_kernels(h), refusal[i]);
         expect("hash: handle", ouro_hash(h, ids, 3, logits, 4, digest), refusal[i]);
     }
 
+    expect("kernels", ouro_check_kernels(handle), OURO_STATUS_OK);
     expect("step without tokens", ouro_step(handle, &progress), OURO_STATUS_NOTHING_IN_FLIGHT);
     expect("answer without tokens", ouro_answer(handle, &token), OURO_STATUS_NOTHING_IN_FLIGHT);
     expect("feed: null", ouro_feed(handle, NULL, 3, OURO_INPUT_PROMPT), OURO_STATUS_NULL_POINTER);

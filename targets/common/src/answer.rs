@@ -11,6 +11,7 @@ use heapless::String;
 use ouro_runtime::arena::Arena;
 use ouro_runtime::depth::{ExitPolicy, FixedDepth};
 use ouro_runtime::fingerprint::{self, Seen};
+use ouro_runtime::kernels::{Backend, Mismatch};
 use ouro_runtime::model::{Config, Model};
 use ouro_runtime::sample::argmax;
 use ouro_runtime::session::{Counters, Depth, Feed, Session, Settings, Step};
@@ -60,6 +61,8 @@ pub(crate) struct Finished {
     pub(crate) answer: Answer,
     pub(crate) prompt: &'static [u32],
     pub(crate) backend: &'static str,
+    /// A kernel that computes wrong on this core, and so is not used.
+    pub(crate) refused: Option<Mismatch>,
     pub(crate) sha256: [u8; 32],
     pub(crate) ram: Ram,
 }
@@ -93,6 +96,10 @@ pub(crate) fn run<S: Store>(
     let mut session =
         Session::new(&model, settings, &mut Arena::new(memory.get_mut(..lent).unwrap_or_default()))?;
     let backend = session.backend().name();
+    let refused = Backend::refused();
+    if let Some(mismatch) = refused {
+        defmt::warn!("{}", mismatch);
+    }
     let file_policy = model.exit_default().copied();
     let policy: &dyn ExitPolicy = match arguments.policy.as_ref().or(file_policy.as_ref()) {
         Some(policy) => policy,
@@ -109,7 +116,7 @@ pub(crate) fn run<S: Store>(
         Seen::Token(id, depth) => defmt::debug!("fingerprint: token {} after {} loops", id, depth.loops),
     })?;
     let ram = Ram { model: arena_bytes, session: answer_bytes, kv: Session::kv_bytes(&model, &settings)? };
-    Ok(Finished { answer, prompt, backend, sha256: digest.finalize().into(), ram })
+    Ok(Finished { answer, prompt, backend, refused, sha256: digest.finalize().into(), ram })
 }
 
 fn converse<S: Store>(

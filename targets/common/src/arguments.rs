@@ -52,6 +52,8 @@ pub(crate) struct Arguments {
     pub(crate) late: bool,
     /// `stray`: writes to flash.
     pub(crate) stray: bool,
+    /// `overflow`: needs more stack than there is.
+    pub(crate) overflow: bool,
 }
 
 impl Arguments {
@@ -72,6 +74,7 @@ impl Arguments {
             stack: STACK_BYTES,
             late: false,
             stray: false,
+            overflow: false,
         };
         let line = env::args::<COMMAND_LINE>().map_err(|_| Failure::Argument("a shorter command line"))?;
         for argument in (&line).skip(1) {
@@ -121,9 +124,10 @@ impl Arguments {
             "stack" => self.stack = number(value)?,
             "late" => self.late = true,
             "stray" => self.stray = true,
+            "overflow" => self.overflow = true,
             _ => {
                 return Err(
-                    "prompt=, policy=, kv=, kv-type=, max-new=, store=, buffer=, truncate=, flip=, fail-after=, short=, stack=, late, stray",
+                    "prompt=, policy=, kv=, kv-type=, max-new=, store=, buffer=, truncate=, flip=, fail-after=, short=, stack=, late, stray, overflow",
                 );
             }
         }

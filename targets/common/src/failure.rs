@@ -1,5 +1,6 @@
 //! Why an image did not do what was asked, and the exit status that says so.
 
+use crate::STACK_BYTES;
 use core::fmt;
 use ouro_runtime::arena::ArenaFull;
 use ouro_runtime::gguf::GgufError;
@@ -27,6 +28,8 @@ pub(crate) enum Failure {
     Session(SessionError),
     /// Allocations after the heap was closed.
     LateAllocations(u32),
+    /// The stack ran into the guard below it.
+    Overflow,
     /// The stack went as deep as it may, or deeper.
     Stack {
         /// Bytes in use at its deepest.
@@ -49,6 +52,7 @@ impl Failure {
                 SessionError::Arena(_) | SessionError::Prompt { .. } | SessionError::Context { .. },
             )
             | Self::Store(StoreError::TooLarge { .. })
+            | Self::Overflow
             | Self::Stack { .. } => 4,
             Self::Store(_) | Self::Gguf(_) | Self::Model(_) | Self::Text(_) | Self::Session(_) => 3,
             Self::LateAllocations(_) => 1,
@@ -68,6 +72,9 @@ impl fmt::Display for Failure {
             Self::Session(error) => error.fmt(f),
             Self::LateAllocations(count) => {
                 write!(f, "{count} allocations after the heap was closed, all refused; expected none")
+            }
+            Self::Overflow => {
+                write!(f, "the stack ran into the guard below its {STACK_BYTES} bytes; give it more")
             }
             Self::Stack { used, limit } => {
                 write!(f, "{used} bytes of stack were used, of {limit} there are; give it more")

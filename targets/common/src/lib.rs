@@ -22,7 +22,7 @@ mod report;
 mod stack;
 
 pub use semihosting::process::exit;
-pub use stack::STACK_BYTES;
+pub use stack::{GUARD_BYTES, STACK_BYTES};
 
 use answer::Finished;
 use arguments::{Arguments, Medium};
@@ -46,6 +46,13 @@ pub trait Board {
     /// Addresses of RAM that nothing uses yet, up to the top of the stack: the heap, and above it
     /// the last [`STACK_BYTES`] for the stack.
     fn free_ram(&self) -> Range<usize>;
+
+    /// Makes a write to this memory, [`GUARD_BYTES`] below the stack, a fault whose handler calls
+    /// [`overflow`]. False if the board can't.
+    fn guard(&mut self, bytes: Range<usize>) -> bool {
+        let _ = bytes;
+        false
+    }
 
     /// Instructions so far, by a counter that may wrap: this is called at least once in every
     /// 500 million of them while it matters.
@@ -84,11 +91,16 @@ pub fn run(board: &mut dyn Board, model: &'static [u8]) -> ! {
     let ram = board.free_ram();
     let split = ram.end - STACK_BYTES;
     stack::paint(split);
-    heap::open(ram.start..split);
+    let guard = split - GUARD_BYTES..split;
+    let heap_end = if board.guard(guard.clone()) { guard.start } else { split };
+    heap::open(ram.start..heap_end);
     let outcome = Arguments::read().and_then(|arguments| {
         stack::limit(arguments.stack);
         if arguments.stray {
             board.write_to_flash(model);
+        }
+        if arguments.overflow {
+            stack::overflow(0);
         }
         finish(board, model, &arguments)
     });
@@ -97,13 +109,20 @@ pub fn run(board: &mut dyn Board, model: &'static [u8]) -> ! {
             eprintln!("{report}");
             0
         }
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            defmt::error!("{}", failure);
-            failure.status()
-        }
+        Err(failure) => fail(&failure),
     };
     exit(status)
+}
+
+/// Ends the image because its stack ran into the guard.
+pub fn overflow() -> ! {
+    exit(fail(&Failure::Overflow))
+}
+
+fn fail(failure: &Failure) -> i32 {
+    eprintln!("error: {failure}");
+    defmt::error!("{}", failure);
+    failure.status()
 }
 
 fn finish(board: &mut dyn Board, model: &'static [u8], arguments: &Arguments) -> Result<Report, Failure> {

@@ -20,6 +20,10 @@ impl fmt::Display for Report {
         let answer = &finished.answer;
         writeln!(f, "board: {board}")?;
         writeln!(f, "backend: {}", finished.backend)?;
+        match finished.refused {
+            Some(mismatch) => writeln!(f, "refused: {mismatch}")?,
+            None => writeln!(f, "refused: nothing")?,
+        }
         writeln!(f, "prompt ids: {}", List(finished.prompt.iter()))?;
         write!(f, "answer: ")?;
         for character in answer.text.chars() {

@@ -7,6 +7,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// RAM for the stack. NEON's kernels keep more on it than those of small cores.
 pub const STACK_BYTES: usize = if usize::BITS == 64 { 64 << 10 } else { 32 << 10 };
 
+/// Memory below the stack in which a write is a fault, where the board can see to it: as much as an MPU
+/// can protect, more than most frames have, and little beside the heap.
+pub const GUARD_BYTES: usize = 4 << 10;
+
 const PAINT: u32 = 0xC0DE_D00D;
 /// The stack of [`paint`] itself, and of what an interrupt may put there meanwhile.
 const MARGIN: usize = 512;
@@ -48,4 +52,12 @@ fn high_water() -> usize {
         unsafe { ((bottom + 4 * word) as *const u32).read_volatile() == PAINT }
     });
     STACK_BYTES - 4 * painted.count()
+}
+
+/// Needs more stack than there is: argument `overflow`.
+#[inline(never)]
+#[allow(unconditional_recursion)]
+pub(crate) fn overflow(depth: u32) -> u32 {
+    let frame = black_box([depth; 32]);
+    overflow(depth.wrapping_add(1)).wrapping_add(black_box(frame)[0])
 }

@@ -3,11 +3,11 @@
 #![no_std]
 #![no_main]
 
-mod flash;
+mod mpu;
 
 use core::ops::Range;
 use cortex_m::Peripherals;
-use cortex_m::peripheral::{SYST, syst::SystClkSource};
+use cortex_m::peripheral::{MPU, SYST, syst::SystClkSource};
 use cortex_m_rt::{ExceptionFrame, entry, exception, heap_start};
 use ouro_firmware::{Board, FAULT};
 use semihosting::eprintln;
@@ -30,6 +30,7 @@ unsafe extern "C" {
 }
 
 struct Mps {
+    mpu: MPU,
     last: u32,
     ticks: u64,
 }
@@ -41,6 +42,10 @@ impl Board for Mps {
 
     fn free_ram(&self) -> Range<usize> {
         heap_start().addr()..(&raw const _stack_start).addr()
+    }
+
+    fn guard(&mut self, bytes: Range<usize>) -> bool {
+        mpu::guard(&mut self.mpu, bytes)
     }
 
     fn instructions(&mut self) -> u64 {
@@ -55,19 +60,23 @@ impl Board for Mps {
 fn main() -> ! {
     // There is a main function, and it is called once.
     let Some(mut peripherals) = Peripherals::take() else { ouro_firmware::exit(1) };
-    flash::protect(&mut peripherals.MPU, model());
+    mpu::protect(&mut peripherals.MPU, model());
     let mut syst = peripherals.SYST;
     syst.set_clock_source(SystClkSource::Core);
     syst.set_reload(WRAP);
     syst.clear_current();
     syst.enable_counter();
-    ouro_firmware::run(&mut Mps { last: WRAP, ticks: 0 }, model())
+    ouro_firmware::run(&mut Mps { mpu: peripherals.MPU, last: WRAP, ticks: 0 }, model())
 }
 
-/// Leaves with a status: without this the processor would spin for ever.
+/// Leaves with a status: without this the processor would spin for ever. Here the MPU is off, so an
+/// overflown stack may go on below its guard.
 // SAFETY: reads nothing that the fault could have left half-written, and never returns.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
+    if mpu::is_overflow() {
+        ouro_firmware::overflow();
+    }
     eprintln!("hard fault: {frame:?}");
     ouro_firmware::exit(FAULT)
 }

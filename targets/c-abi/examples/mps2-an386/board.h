@@ -14,6 +14,9 @@ void print(const char *text);
 /* Ends the run. */
 void leave(int status);
 
+/* The most bytes of stack that were ever in use; all of them if it went as deep or deeper. */
+unsigned stack_used(void);
+
 /* The command line, without the program's name; empty if there is none. */
 const char *command_line(void);
 

@@ -7,7 +7,7 @@ use ouro::store::{FileStore, HostStore};
 use ouro_runtime::depth::{Bucket, Budget, ExitPolicy, FixedDepth, Needs, QExit, Reason};
 use ouro_runtime::model::Model;
 use ouro_runtime::session::{Depth, Feed, SessionError, Settings};
-use ouro_runtime::store::{Faulty, FlashStore, MemoryStore, Span, Store};
+use ouro_runtime::store::{Faulty, FlashStore, MemoryStore, Pin, Pinned, Span, Store};
 use ouro_tests::PagedStore;
 use ouro_tests::harness::{Loaded, StopAt, golden, load, open, session};
 
@@ -56,9 +56,9 @@ fn least_byte_budget<S: Store>(model: &'static Model<'static>, store: &mut S, me
             session.feed(&[token], Feed::Generated).unwrap();
             let depth = session.run(store, &policy).unwrap();
             let fetched = store.counters().bytes - before;
-            // A tile that was read ahead in the token before may be counted in this one.
+            // Tiles that were read ahead in the token before may be counted in this one.
             let tile = store.fetched(Span { offset: 0, len: store.max_tile().min(store.len() as usize) });
-            assert!(fetched <= worst.bytes + tile, "{medium}: {fetched} bytes, {worst:?}");
+            assert!(fetched <= worst.bytes + tile * store.reads_ahead() as u64, "{medium}: {fetched} bytes, {worst:?}");
             let left = session.budget_left().bytes.unwrap();
             assert!(left >= 0, "{medium}: {left} bytes left after token {token}, {depth:?}");
             most += fetched;
@@ -90,21 +90,39 @@ fn the_least_byte_budget_is_enough_whatever_a_store_moves() {
     files.weights_begin(0);
     least_byte_budget(model, &mut files, "a file");
     least_byte_budget(model, &mut HostStore::from(open()), "the host's");
+    least_byte_budget(model, &mut pinned(model, open()), "a file with pins");
+}
+
+/// Every other tile is kept.
+fn pinned<S: Store>(model: &Model<'_>, store: S) -> Pinned<S, Vec<Pin>, Vec<u8>> {
+    let max = store.max_tile();
+    let tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
+    let mut pins: Vec<Span> = tiles.step_by(2).collect();
+    pins.sort_by_key(|pin| pin.offset);
+    let room = pins.iter().map(|pin| pin.len).sum();
+    assert!(room > 10_000 && pins.len() > 2, "{pins:?}");
+    Pinned::new(store, pins.into_iter().map(Pin::new).collect(), vec![0; room])
 }
 
 /// A prompt that is longer than the activations have rows for reads all weights for each of its parts.
 #[test]
 fn the_worst_case_of_a_prompt_in_parts() {
-    let mut memory = MemoryStore::new(std::fs::read(golden("lively/lively-gate-f32.gguf")).unwrap());
+    let file = std::fs::read(golden("lively/lively-gate-f32.gguf")).unwrap();
+    let mut memory = MemoryStore::new(file.clone());
     let (_, model) = open(&mut memory);
+    worst_of_prompts(model, &mut memory);
+    worst_of_prompts(model, &mut pinned(model, PagedStore::new(&file, 20_000)));
+}
+
+fn worst_of_prompts<S: Store>(model: &'static Model<'static>, memory: &mut S) {
     let mut session = session(model, Settings::new(model, 40, 8));
     for (prompt, feeds) in [(8, 1), (9, 2), (20, 3)] {
         session.clear();
-        let worst = session.worst_case(&memory, prompt, 0, FixedDepth.needs());
+        let worst = session.worst_case(memory, prompt, 0, FixedDepth.needs());
         let (before, bytes) = (session.counters().macs, memory.counters().bytes);
         for part in vec![7; prompt].chunks(8) {
             session.feed(part, Feed::Prompt).unwrap();
-            session.run(&mut memory, &FixedDepth).unwrap();
+            session.run(memory, &FixedDepth).unwrap();
         }
         let (macs, bytes) = (session.counters().macs - before, memory.counters().bytes - bytes);
         assert_eq!((worst.heads, worst.bytes), (feeds, bytes), "{prompt} tokens");

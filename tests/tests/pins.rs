@@ -203,11 +203,15 @@ fn the_plan_is_what_a_run_takes() {
                 }
                 let run = |count: &str| {
                     let common = ["run", "-m", file, "--ram", &ram, "--tokens", "5,9,30", "--ignore-eos"];
+                    // A budget that is never felt, so that its worst case is told.
                     let more = ["--max-new", count, "--exit", "fixed", "--threads", "1", "--json"];
+                    let more = [&more[..], &["--budget", "99"]].concat();
                     ouro(&[&common[..], &more, options].concat()).json()
                 };
                 let [short, long] = [run("2"), run("7")];
                 assert_eq!(planned["memory"], long["memory"], "{label}");
+                let worst = &long["budget"]["worst_case_per_token"]["bytes"];
+                assert_eq!(&planned["bytes_per_token"]["worst_case"], worst, "{label}");
                 let bytes = |json: &Value, name: &str| json[name].as_u64().unwrap();
                 let part = |name| bytes(&planned["memory"], name);
                 let counter = |run: &Value, name| bytes(&run["counters"], name);
@@ -291,7 +295,7 @@ fn the_time_model() {
         close(seconds(&json, depth), (d * stack + hidden * vocab) / 1e10);
         // Nothing overlaps when it is slowest, nor in mapped flash.
         let json = plan("100MB/s", endless, "1", &ram);
-        let both = json["bytes_per_token"]["by_depth"][3].as_f64().unwrap() / 1e8
+        let both = json["bytes_per_token"]["worst_case"].as_f64().unwrap() / 1e8
             + (4.0 * stack + hidden * vocab) / 1e9;
         close(json["speed"]["worst_token_seconds"].as_f64().unwrap(), both);
         let json = plan("100MB/s", endless, "1", &["--mapped"]);

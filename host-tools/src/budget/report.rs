@@ -35,7 +35,9 @@ impl BudgetReport {
         let budget = *session.budget();
         let is_bounded = budget != Budget { fallback: budget.fallback, ..Budget::UNLIMITED };
         is_bounded.then(|| {
-            let worst_token = session.worst_case(store, 0, 1, needs);
+            // The prompt will have read what is pinned.
+            let worst @ Cost { bytes, filling, .. } = session.worst_case(store, 0, 1, needs);
+            let worst_token = Cost { bytes: bytes.saturating_sub(filling), filling: 0, ..worst };
             Self { budget, worst_token, lowest_rate: None }
         })
     }

@@ -119,7 +119,7 @@ fn planned(what: String, but: &'static str, demand: Demand<'_>, ask: Ask) -> Opt
 fn enough_for_all(demand: &Demand<'_>, ask: &Ask) -> Option<usize> {
     let all = |ram: usize| {
         let ask = Ask { ram: Some(ram), pin: PinChoice::Auto, ..ask.clone() };
-        Plan::new(*demand, ask).is_ok_and(|plan| plan.fetched.0 + plan.fetched.1 == 0)
+        Plan::new(*demand, ask).is_ok_and(|plan| plan.fetches.pass + plan.fetches.head == 0)
     };
     let least = demand.least(ask.place, ask.buffer, &PinChoice::Auto).ok()?;
     let (mut few, mut enough) =

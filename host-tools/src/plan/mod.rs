@@ -31,7 +31,7 @@ use crate::ram::{Demand, Division, PinChoice, Place};
 use ouro_runtime::depth::Needs;
 use ouro_runtime::kv::KvType;
 use ouro_runtime::model::Model;
-use ouro_runtime::session::{Cost, Settings, Work};
+use ouro_runtime::session::{Cost, Fetches, Settings, Work};
 use ouro_runtime::store::SliceStore;
 use serde::Serialize;
 
@@ -73,8 +73,7 @@ pub struct Plan<'d> {
     demand: Demand<'d>,
     ask: Ask,
     division: Division,
-    /// Bytes fetched for one pass through the stack, for the head, and for an embedding at most.
-    fetched: (u64, u64, u64),
+    fetches: Fetches,
 }
 
 /// What takes the longest.
@@ -149,16 +148,20 @@ impl<'d> Plan<'d> {
     /// Those of the run: [`Error::DoesNotFit`] with the least that would do, [`Error::Usage`].
     pub fn new(demand: Demand<'d>, ask: Ask) -> Result<Self, Error> {
         let division = demand.divide(ask.place, ask.ram, ask.buffer, &ask.pin)?;
-        let (stack, head) = division.fetched(ask.place, demand.model);
-        let embedding = division.embedding(ask.place, demand.model);
-        Ok(Self { demand, ask, division, fetched: (stack, head, embedding) })
+        let fetches = division.fetches(ask.place, demand.model);
+        Ok(Self { demand, ask, division, fetches })
     }
 
     /// Bytes fetched for a generated token of this depth, at most.
     fn token_bytes(&self, depth: usize) -> u64 {
-        let (stack, head, embedding) = self.fetched;
+        let Fetches { pass, head, row, .. } = self.fetches;
         let heads = self.cost(depth, Work { generated: 1, ..Work::default() }).heads;
-        depth as u64 * stack + heads * head + embedding
+        depth as u64 * pass + heads * head + row
+    }
+
+    /// The same with what may be read ahead in vain: the most, as a budget of bytes counts it.
+    fn worst_bytes(&self, depth: usize) -> u64 {
+        self.token_bytes(depth) + self.fetches.ahead
     }
 
     fn cost(&self, depth: usize, work: Work) -> Cost {
@@ -173,12 +176,18 @@ impl<'d> Plan<'d> {
         self.time(machine, cost, self.token_bytes(depth), depth * (older + 1))
     }
 
+    /// Seconds of a generated token at most: nothing overlaps.
+    fn worst_seconds(&self, machine: &Machine, depth: usize, older: usize) -> f64 {
+        let cost = self.cost(depth, Work { generated: 1, older, ..Work::default() });
+        self.time(machine, cost, self.worst_bytes(depth), depth * (older + 1)).worst()
+    }
+
     /// A prompt, from an empty cache.
     fn prefill(&self, machine: &Machine, prompt: usize) -> Time {
         let depth = self.demand.settings.max_loops;
         let cost = self.cost(depth, Work { prompt, ..Work::default() });
-        let (stack, head, embedding) = self.fetched;
-        let fetched = depth as u64 * stack + cost.heads * head + prompt as u64 * embedding;
+        let Fetches { pass, head, row, .. } = self.fetches;
+        let fetched = depth as u64 * pass + cost.heads * head + prompt as u64 * row;
         self.time(machine, cost, fetched, depth * (prompt * (prompt + 1) / 2))
     }
 

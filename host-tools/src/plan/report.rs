@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::quantize::FileType;
 use crate::ram::{Demand, Parts, Place};
 use crate::report::human_bytes;
-use ouro_runtime::session::Settings;
+use ouro_runtime::session::{Fetches, Settings};
 use serde_json::{Value, json};
 use std::fmt::{self, Display, Formatter};
 
@@ -97,9 +97,10 @@ impl<'d> Report<'d> {
             "pinned_bytes": plan.filter(|_| self.ask.place == Place::File).map(|plan| plan.division.parts.weights),
             "max_tile": plan.filter(|_| self.ask.place == Place::File).map(|plan| plan.division.max_tile),
             "bytes_per_token": plan.map(|plan| {
-                let (stack, head, embedding) = plan.fetched;
+                let Fetches { pass, head, row, .. } = plan.fetches;
                 json!({
-                    "loop": stack, "head": head, "embedding_at_most": embedding,
+                    "loop": pass, "head": head, "embedding_at_most": row,
+                    "worst_case": plan.worst_bytes(max_loops),
                     "by_depth": (1..=max_loops).map(|depth| plan.token_bytes(depth)).collect::<Vec<_>>(),
                 })
             }),
@@ -143,7 +144,7 @@ impl<'p, 'd> Timed<'p, 'd> {
             prompt: rows,
             prefill: plan.prefill(machine, rows),
             decode: (1..=max_loops).map(|depth| plan.decode(machine, depth, plan.middle())).collect(),
-            worst: plan.decode(machine, max_loops, context.saturating_sub(1)).worst(),
+            worst: plan.worst_seconds(machine, max_loops, context.saturating_sub(1)),
         }
     }
 

@@ -7,8 +7,8 @@ use crate::open::{Opened, session_error};
 use crate::report::human_bytes;
 use crate::store::{Buffer, FileStore, HostStore};
 use ouro_runtime::model::Model;
-use ouro_runtime::session::{Session, Settings};
-use ouro_runtime::store::{Span, Store};
+use ouro_runtime::session::{Fetches, Session, Settings};
+use ouro_runtime::store::{Span, Store, StoreCounters, StoreError};
 use serde::Serialize;
 
 /// Where weights are while a model runs.
@@ -262,44 +262,62 @@ impl<'d> Demand<'d> {
 }
 
 impl Division {
-    /// Bytes that one pass through the stack fetches, and the output head: at most, for where no more
-    /// than two tiles are not pinned, they stay in the halves of the block buffer.
+    /// What is fetched for the parts of a token, as the store of a run counts it ([`Store::fetched`]),
+    /// and nothing if all weights are in memory.
     #[must_use]
-    pub fn fetched(&self, place: Place, model: &Model<'_>) -> (u64, u64) {
-        let bytes = |tiles: ouro_runtime::model::Tiles<'_>| match place {
-            Place::Memory => 0,
-            Place::Flash => tiles.map(|tile| tile.span.len as u64).sum(),
-            Place::File => self.fetched_from_file(tiles.map(|tile| tile.span)),
-        };
-        (bytes(model.stack_tiles(self.max_tile)), bytes(model.head_tiles(self.max_tile)))
-    }
-
-    /// Whole pages are read: a small tile may have come with the one before it, and still be in a half of
-    /// the block buffer.
-    fn fetched_from_file(&self, tiles: impl Iterator<Item = Span>) -> u64 {
-        let is_pinned = |tile: &Span| self.pins.binary_search_by_key(&tile.offset, |pin| pin.offset).is_ok();
-        let mut halves = [Span::EMPTY; 2];
-        let mut bytes = 0;
-        for tile in tiles.filter(|tile| !is_pinned(tile)) {
-            if !halves.iter().any(|half| half.contains(tile)) {
-                halves = [halves[1], FileStore::pages_of(tile)];
-                bytes += halves[1].len as u64;
-            }
-        }
-        bytes
-    }
-
-    /// Bytes that the embedding of a token fetches at most.
-    #[must_use]
-    pub fn embedding(&self, place: Place, model: &Model<'_>) -> u64 {
-        let row = model.embedding_row(0).len as u64;
-        let page = PAGE as u64;
+    pub fn fetches(&self, place: Place, model: &Model<'_>) -> Fetches {
         match place {
-            Place::Memory => 0,
-            Place::Flash => row,
-            // A row may begin anywhere in a page.
-            Place::File => (row + page - 1).div_ceil(page) * page,
+            Place::Memory => Fetches::default(),
+            Place::File | Place::Flash => Fetches::of(model, &Planned { division: self, place }),
         }
+    }
+}
+
+/// The store of a run whose memory is divided like this, all that is pinned read: what it would move. It
+/// has no bytes to hand out.
+struct Planned<'d> {
+    division: &'d Division,
+    place: Place,
+}
+
+impl Store for Planned<'_> {
+    fn len(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn max_tile(&self) -> usize {
+        self.division.max_tile
+    }
+
+    fn load(&mut self, want: Span, _: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
+        Err(StoreError::Short { span: want, found: 0 })
+    }
+
+    fn current(&self) -> Span {
+        Span::EMPTY
+    }
+
+    fn tile(&self) -> &[u8] {
+        &[]
+    }
+
+    fn fetched(&self, span: Span) -> u64 {
+        let pins = &self.division.pins;
+        let before = pins.partition_point(|pin| pin.offset <= span.offset);
+        let is_pinned = pins[..before].last().is_some_and(|pin| pin.contains(span));
+        match self.place {
+            Place::File if !is_pinned => FileStore::pages_of(span).len as u64,
+            Place::Flash => span.len as u64,
+            Place::File | Place::Memory => 0,
+        }
+    }
+
+    fn reads_ahead(&self) -> usize {
+        if self.place == Place::File { FileStore::AHEAD } else { 0 }
+    }
+
+    fn counters(&self) -> StoreCounters {
+        StoreCounters::default()
     }
 }
 

@@ -95,6 +95,9 @@ fn pages_of_half(max_tile: usize) -> usize {
 }
 
 impl FileStore {
+    /// Tiles that are fetched beside the current one.
+    pub const AHEAD: usize = 1;
+
     /// A store over the file at `path`, past the page cache if the file system allows it. Tiles have
     /// up to `max_tile` bytes, half of the block buffer; that is rounded up to [`MIN_TILE`] and down
     /// to the size of the file.
@@ -379,8 +382,8 @@ impl Store for FileStore {
         cover(span).len as u64
     }
 
-    fn reads_ahead(&self) -> bool {
-        true
+    fn reads_ahead(&self) -> usize {
+        Self::AHEAD
     }
 
     fn counters(&self) -> StoreCounters {

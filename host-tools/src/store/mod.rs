@@ -397,7 +397,14 @@ impl Store for HostStore {
         }
     }
 
-    fn reads_ahead(&self) -> bool {
+    fn fetched_again(&self, span: Span) -> u64 {
+        match &self.medium {
+            Medium::Memory(store) => store.fetched_again(span),
+            Medium::File(store) => store.fetched_again(span),
+        }
+    }
+
+    fn reads_ahead(&self) -> usize {
         match &self.medium {
             Medium::Memory(store) => store.reads_ahead(),
             Medium::File(store) => store.reads_ahead(),

@@ -33,8 +33,8 @@ pub struct Budget {
     /// Loops, in thousandths (see [`LOOP`]): a rate of 2500 is two and a half loops per token.
     pub loops: Option<Bucket>,
     /// Bytes fetched from the store. No loop begins unless its bytes and those of the output head
-    /// are there, counted as if nothing were pinned, as the store moves them: in whole pages where it
-    /// reads no less, and with a tile read ahead in vain where it does. Paid is what the store counts.
+    /// are there, as the store moves them: without what it keeps for good, in whole pages where it reads
+    /// no less, and with what it may read ahead in vain. Paid is what the store counts.
     pub bytes: Option<Bucket>,
     /// Microjoules, where an [`EnergyMeter`] can say. A loop is expected to take what the last
     /// one took; what it takes beyond that becomes debt, which later tokens pay back.

@@ -20,6 +20,9 @@ impl<'a> Session<'a> {
     /// Bounds what is generated from the next feed on, with weights from this store; every bucket
     /// begins full.
     ///
+    /// Of bytes it is bounded what is fetched again and again: filling what the store keeps for good
+    /// comes on top, once. A prompt does that, and it is in no bucket.
+    ///
     /// # Errors
     /// The budget is as before then: [`SessionError::LoopRate`] or [`SessionError::ByteRate`] if a
     /// token in fallback could not be paid, [`SessionError::Setting`] for what makes no sense.
@@ -56,9 +59,9 @@ impl<'a> Session<'a> {
 
     /// The most that a prompt of `prompt` tokens, in as few feeds as
     /// [`Settings::rows`](super::Settings::rows) allows, and then `generated` tokens, fed one by one, can cost
-    /// from here on with weights from this store and a policy that needs this. What is computed and fetched never exceeds it, but for loads that are tried again;
-    /// bytes are counted as if nothing were pinned. Not for a control loop: it asks the store where every row
-    /// of the vocabulary lies.
+    /// from here on with weights from this store and a policy that needs this. What is computed and fetched never exceeds it, but for loads that are tried again.
+    /// What the store keeps for good counts once, and no more when it is there. Not for a control loop:
+    /// it asks the store where every row of the vocabulary lies.
     #[must_use]
     pub fn worst_case<S: Store>(&self, store: &S, prompt: usize, generated: usize, needs: Needs) -> Cost {
         let work = Work { older: self.kv.len(), prompt, generated };

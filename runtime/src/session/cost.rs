@@ -20,6 +20,8 @@ pub struct Cost {
     pub macs: u64,
     /// Bytes fetched from the store, as it moves them ([`Store::fetched`]).
     pub bytes: u64,
+    /// Of `bytes`, those that fill what the store keeps for good: once, whatever the work.
+    pub filling: u64,
 }
 
 /// Positions to be computed.
@@ -70,36 +72,44 @@ impl Cost {
     }
 }
 
-/// Bytes that a store moves for the parts of a token at most, whatever it keeps.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Fetches {
-    /// One pass through the stack.
-    pub(super) pass: u64,
-    /// The output head.
-    pub(super) head: u64,
+/// Bytes that a store moves for the parts of a token at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Fetches {
+    /// One pass through the stack, once all that the store keeps for good is there.
+    pub pass: u64,
+    /// The output head, likewise.
+    pub head: u64,
     /// An embedding.
-    pub(super) row: u64,
-    /// The largest tile.
-    pub(super) tile: u64,
-    /// What is fetched in vain, once per token at most: the tile that was announced when something
-    /// else turned out to follow.
-    pub(super) ahead: u64,
+    pub row: u64,
+    /// The largest load: of a tile or an embedding.
+    pub largest: u64,
+    /// What is fetched in vain, once per token at most: the tiles that were announced when something
+    /// else turned out to follow. That is after a whole pass, so none of them is still to be kept.
+    pub ahead: u64,
+    /// What fills that which the store keeps for good and has not yet.
+    pub filling: u64,
 }
 
 impl Fetches {
-    pub(super) fn of<S: Store>(model: &Model<'_>, store: &S) -> Self {
+    /// From this store, as it is now.
+    #[must_use]
+    pub fn of<S: Store>(model: &Model<'_>, store: &S) -> Self {
         let max = store.max_tile();
-        let size = |tile: Tile| store.fetched(tile.span);
-        let (stack, head) = (model.stack_tiles(max).map(size), model.head_tiles(max).map(size));
-        let tile = stack.clone().chain(head.clone()).max().unwrap_or_default();
+        let sum = |bytes: u64, tile: Tile| bytes.saturating_add(store.fetched_again(tile.span));
+        let tiles = || model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
+        let tile = tiles().map(|span| store.fetched_again(span)).max().unwrap_or_default();
+        let filling = tiles().map(|span| store.fetched(span).saturating_sub(store.fetched_again(span)));
         // Where a row begins in a page differs from row to row.
         let rows = (0..model.config().vocab as u32).map(|token| store.fetched(model.embedding_row(token)));
+        let row = rows.max().unwrap_or_default();
         Self {
-            pass: stack.fold(0, u64::saturating_add),
-            head: head.fold(0, u64::saturating_add),
-            row: rows.max().unwrap_or_default(),
-            tile,
-            ahead: if store.reads_ahead() { tile } else { 0 },
+            pass: model.stack_tiles(max).fold(0, sum),
+            head: model.head_tiles(max).fold(0, sum),
+            row,
+            largest: tile.max(row),
+            ahead: tile.saturating_mul(store.reads_ahead() as u64),
+            filling: filling.fold(0, u64::saturating_add),
         }
     }
 
@@ -109,10 +119,10 @@ impl Fetches {
     }
 
     /// What every token must add to a budget so that one of depth `fallback` can be paid, and something
-    /// is left to recover by: a tile.
+    /// is left to recover by.
     pub(super) fn least_rate(&self, fallback: usize) -> u64 {
         let passes = self.pass.saturating_mul(fallback as u64);
-        passes.saturating_add(self.head).saturating_add(self.row).saturating_add(self.tile)
+        passes.saturating_add(self.head).saturating_add(self.row).saturating_add(self.largest)
     }
 }
 
@@ -163,7 +173,10 @@ pub(super) fn worst_case(
             .saturating_mul(max_loops)
             .saturating_add(token_macs.saturating_mul(loops))
             .saturating_add(all_heads.saturating_mul(head_macs(config))),
-        bytes: bytes_of(prompt_passes, prompt_heads, prompt, feeds).saturating_add(generated_bytes),
+        bytes: bytes_of(prompt_passes, prompt_heads, prompt, feeds)
+            .saturating_add(generated_bytes)
+            .saturating_add(fetches.filling),
+        filling: fetches.filling,
     }
 }
 

@@ -15,7 +15,7 @@ mod ledger;
 mod settings;
 mod state;
 
-pub use cost::{Cost, Rates, Work};
+pub use cost::{Cost, Fetches, Rates, Work};
 pub use error::SessionError;
 pub use identity::Identity;
 pub use settings::{MAX_LOOPS, Settings};

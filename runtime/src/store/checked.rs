@@ -199,7 +199,7 @@ impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Store for Checked<
         self.inner.fetched(if has_sums { self.whole_pieces(span) } else { span })
     }
 
-    fn reads_ahead(&self) -> bool {
+    fn reads_ahead(&self) -> usize {
         self.inner.reads_ahead()
     }
 

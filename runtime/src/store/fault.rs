@@ -149,7 +149,11 @@ where
         self.inner.fetched(span)
     }
 
-    fn reads_ahead(&self) -> bool {
+    fn fetched_again(&self, span: Span) -> u64 {
+        self.inner.fetched_again(span)
+    }
+
+    fn reads_ahead(&self) -> usize {
         self.inner.reads_ahead()
     }
 

@@ -109,16 +109,21 @@ pub trait Store {
     /// The bytes of the current tile; empty if there is none.
     fn tile(&self) -> &[u8];
 
-    /// Bytes that reading this span moves at most, whatever is kept of earlier reads: more than its
-    /// length where the medium is read in whole pages, or beside what was asked for. Loads that fail and
-    /// are tried again come on top.
+    /// Bytes that the next load of this span moves at most, whatever comes before it: more than its
+    /// length where the medium is read in whole pages, or beside what was asked for; nothing where it is
+    /// kept for good. Loads that fail and are tried again come on top.
     fn fetched(&self, span: Span) -> u64 {
         span.len as u64
     }
 
-    /// Whether an announced tile may have been fetched, and is counted, that is not wanted after all.
-    fn reads_ahead(&self) -> bool {
-        false
+    /// The same for every load after the next: less where the next one makes it stay.
+    fn fetched_again(&self, span: Span) -> u64 {
+        self.fetched(span)
+    }
+
+    /// How many announced tiles may have been fetched, and are counted, that are not wanted after all.
+    fn reads_ahead(&self) -> usize {
+        0
     }
 
     /// What was fetched so far.

@@ -138,10 +138,20 @@ impl<S: Store, P: AsRef<[Pin]> + AsMut<[Pin]>, M: AsRef<[u8]> + AsMut<[u8]>> Sto
     }
 
     fn fetched(&self, span: Span) -> u64 {
-        self.inner.fetched(span)
+        let is_kept = find(self.pins.as_ref(), span).is_some_and(|(_, pin)| pin.is_filled);
+        if is_kept { 0 } else { self.inner.fetched(span) }
     }
 
-    fn reads_ahead(&self) -> bool {
+    /// A pin is filled by a load of just its span, if there is room for it.
+    fn fetched_again(&self, span: Span) -> u64 {
+        let room = self.memory.as_ref().len();
+        let has_room = |pin: &Pin| pin.at.checked_add(span.len).is_some_and(|end| end <= room);
+        let found = find(self.pins.as_ref(), span);
+        let is_kept = found.is_some_and(|(_, pin)| pin.is_filled || pin.span == span && has_room(pin));
+        if is_kept { 0 } else { self.inner.fetched_again(span) }
+    }
+
+    fn reads_ahead(&self) -> usize {
         self.inner.reads_ahead()
     }
 
@@ -169,6 +179,11 @@ mod tests {
         // No room for the last one.
         let mut store = Pinned::new(SliceStore::new(&file), pins, vec![0; 49]);
         assert_eq!(store.pinned(), (3, 50));
+        let moved = |store: &Pinned<_, _, _>| {
+            let spans = [span(0, 10), span(10, 20), span(15, 3), span(50, 10), span(80, 20)];
+            spans.map(|span| (store.fetched(span), store.fetched_again(span)))
+        };
+        assert_eq!(moved(&store), [(10, 10), (20, 0), (3, 3), (10, 0), (20, 20)]);
         for round in 0..3u64 {
             for (want, fetches) in
                 [(span(0, 10), round + 1), (span(10, 20), 1), (span(50, 10), 1), (span(80, 20), round + 1)]
@@ -183,6 +198,7 @@ mod tests {
                 assert_eq!(fetched, u64::from(fetches > round), "{want:?} in round {round}");
             }
         }
+        assert_eq!(moved(&store), [(10, 10), (0, 0), (0, 0), (0, 0), (20, 20)]);
         store.load(span(15, 3), None).unwrap();
         assert_eq!((store.current(), store.tile()), (span(15, 3), &file[15..18]), "a part of a pin");
         store.load(span(25, 10), None).unwrap();

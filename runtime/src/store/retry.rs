@@ -96,7 +96,11 @@ impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
         self.inner.fetched(span)
     }
 
-    fn reads_ahead(&self) -> bool {
+    fn fetched_again(&self, span: Span) -> u64 {
+        self.inner.fetched_again(span)
+    }
+
+    fn reads_ahead(&self) -> usize {
         self.inner.reads_ahead()
     }
 

@@ -3,9 +3,9 @@
 use ouro_runtime::clock::Clock;
 use ouro_runtime::depth::{Bucket, Budget, EnergyMeter, LOOP};
 use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
-use ouro_runtime::model::{Model, Tiles};
+use ouro_runtime::model::{Model, Tile};
 use ouro_runtime::session::Settings;
-use ouro_runtime::store::{Fault, Faulty, MemoryStore, Span, Store};
+use ouro_runtime::store::{Fault, Faulty, MemoryStore, Pin, Pinned, Span};
 use ouro_tests::model_draft::{Draft, FFN, HIDDEN, VOCAB, draft};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -32,6 +32,9 @@ impl EnergyMeter for Hands {
 
 /// A store in which every load takes time and energy, and with several tiles to a layer.
 pub(crate) type Ticking = Faulty<MemoryStore<Vec<u8>>, Box<dyn FnMut(u64, Span) -> Option<Fault>>, [u8; 300]>;
+
+/// The same with some tiles kept: they take nothing any more once they were read.
+pub(crate) type Pinning = Pinned<Ticking, Vec<Pin>, Vec<u8>>;
 
 /// Each load takes the next of `ticks`, over and over. A tick of 100 or more sets the clock back.
 pub(crate) fn ticking(store: MemoryStore<Vec<u8>>, hands: &'static Hands, ticks: Vec<u64>) -> Ticking {
@@ -64,21 +67,37 @@ pub(crate) struct Case {
     pub budget: Budget,
     pub policy: Policy,
     pub ticks: Vec<u64>,
+    /// None in some: then the first token fills the pins.
     pub prompt: Vec<u32>,
     pub tokens: Vec<u32>,
+    /// Which tiles are pinned, over and over; the last of them lack so many bytes of memory.
+    pins: Vec<bool>,
+    lacking: usize,
 }
 
 /// About the bytes of a layer.
 const LAYER_BYTES: u64 = 4 * (HIDDEN * (8 + 4 + 4 + 8) + 3 * HIDDEN * FFN);
 
+/// The tiles that are to be pinned, in order of offset, and those for which there is room.
+pub(crate) fn pins(model: &Model<'_>, max: usize, case: &Case) -> (Vec<Span>, Vec<Span>) {
+    let tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
+    let chosen = tiles.zip(case.pins.iter().cycle()).filter(|(_, is_pinned)| **is_pinned);
+    let mut pins: Vec<Span> = chosen.map(|(tile, _)| tile).collect();
+    pins.sort_by_key(|pin| pin.offset);
+    let mut room = pins.iter().map(|pin| pin.len).sum::<usize>().saturating_sub(case.lacking);
+    let kept = pins.iter().take_while(|pin| room.checked_sub(pin.len).map(|left| room = left).is_some());
+    let kept = kept.copied().collect();
+    (pins, kept)
+}
+
 /// Bytes of a pass and the head after it; and the least that a budget of bytes must add per token,
-/// which what [`case`] gives is beyond: the fallback depth, an embedding, and the largest tile.
-pub(crate) fn fetched(model: &Model<'_>, store: &Ticking, case: &Case) -> (u64, u64) {
-    let sizes = |tiles: Tiles<'_>| tiles.map(|tile| tile.span.len as u64).collect::<Vec<_>>();
-    let (stack, head) =
-        (sizes(model.stack_tiles(store.max_tile())), sizes(model.head_tiles(store.max_tile())));
-    let largest = stack.iter().chain(&head).max().unwrap();
-    let (pass, head): (u64, u64) = (stack.iter().sum(), head.iter().sum());
+/// which what [`case`] gives is beyond: the fallback depth, an embedding, and the largest load.
+pub(crate) fn fetched(model: &Model<'_>, max: usize, kept: &[Span], case: &Case) -> (u64, u64) {
+    let size = |tile: Tile| if kept.contains(&tile.span) { 0 } else { tile.span.len as u64 };
+    let tiles = model.stack_tiles(max).chain(model.head_tiles(max));
+    let largest = tiles.map(size).max().unwrap().max(4 * HIDDEN);
+    let (pass, head): (u64, u64) =
+        (model.stack_tiles(max).map(size).sum(), model.head_tiles(max).map(size).sum());
     (pass + head, case.budget.fallback as u64 * pass + head + 4 * HIDDEN + largest)
 }
 
@@ -131,15 +150,17 @@ prop_compose! {
             prop::collection::vec(prop_oneof![8 => 0..4u64, 1 => 4..99u64, 1 => 100..160u64], 1..40),
             Just(vec![0]),
         ],
-        prompt in prop::collection::vec(0..VOCAB as u32, 1..6),
+        prompt in prop::collection::vec(0..VOCAB as u32, 0..6),
         tokens in prop::collection::vec(0..VOCAB as u32, 1..24),
+        pins in prop_oneof![Just(vec![false]), prop::collection::vec(any::<bool>(), 1..9)],
+        lacking in prop_oneof![3 => Just(0), 1 => 1..1000usize],
         seed in any::<u64>(),
         settings in Just(settings),
         layers in Just(layers),
         fallback in Just(fallback),
     ) -> Case {
         let budget = Budget { loops, bytes, energy, fallback, token_time, answer_time };
-        Case { seed, layers, settings, budget, policy, ticks, prompt, tokens }
+        Case { seed, layers, settings, budget, policy, ticks, prompt, tokens, pins, lacking }
     }
 }
 

@@ -70,6 +70,39 @@ fn the_work_is_the_models() {
     }
 }
 
+/// Bytes are those fetched: what is pinned is not, and so a list of pins takes its part away.
+#[test]
+fn weights_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("random.gguf");
+    let path = model.to_str().unwrap();
+    let made = ouro(&["random", "--like", "smollm2-135m", "--type", "q4_0", path]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let options = ["1", "-m", path, "--loops", "1", "--threads", "1", "--store", "file", "--json"];
+    let bytes = |pin: &str| {
+        let report = ouro(&[&SMALL[..], &options, &["--pin", pin]].concat()).json();
+        assert!(report["medium"].as_str().unwrap().starts_with("file"), "{report}");
+        let of_row = |row: &Value| {
+            assert!(row["of_read"].as_f64().unwrap() > 0.0, "{row}");
+            row["milliseconds"].as_f64().unwrap() * row["gb_per_second"].as_f64().unwrap() * 1e6
+        };
+        let rows = report["rows"].as_array().unwrap().iter().map(of_row).collect::<Vec<_>>();
+        (report["pinned_bytes"].as_f64().unwrap(), rows)
+    };
+    let (nothing, all) = bytes("none");
+    let (pinned, less) = bytes("blk.0-9");
+    assert!(nothing == 0.0 && pinned > 1e7, "{pinned}");
+    for (all, less) in all.iter().zip(&less) {
+        // To a tile, which may have been read ahead in the token before.
+        assert!((all - less - pinned).abs() < 5e6, "{all} {less} {pinned}");
+    }
+    let ram =
+        ouro(&[&SMALL[..], &["1", "-m", path, "--loops", "1", "--ram", "60M", "--json"]].concat()).json();
+    let peak = ram["peak_memory"].as_u64();
+    assert!(peak.is_none_or(|peak| peak <= 60 << 20), "{ram}");
+    assert!(ram["pinned_bytes"].as_u64().unwrap() > 10 << 20, "{ram}");
+}
+
 #[test]
 fn the_table_and_the_errors() {
     let table = ouro(&[&SMALL[..], &["2", "--backend", "scalar"]].concat());
@@ -81,7 +114,9 @@ fn the_table_and_the_errors() {
     let gateless = golden("wide/wide-Q4_K_M.gguf");
     let options = ["1", "-m", gateless.to_str().unwrap(), "--backend", "reference"];
     assert!(ouro(&[&SMALL[..], &options].concat()).text().contains("reference"));
-    let cases: [(&[&str], i32, &[&str]); 6] = [
+    let cases: [(&[&str], i32, &[&str]); 8] = [
+        (&["bench", "--ram", "100M"], 2, &["--ram need a file"]),
+        (&["bench", "--pin", "blk.0"], 2, &["--pin needs --store file or --ram"]),
         (&["bench", "-m", "no-such-file"], 3, &["no-such-file"]),
         (&["bench", "--prompt", "0"], 2, &["a number from 1"]),
         (&["bench", "--batch", "2,x"], 2, &["x found"]),

@@ -56,6 +56,36 @@ fn row<'r>(rows: &'r [Value], tag: &str, loops: u64, exit: &str) -> &'r Value {
     found[0]
 }
 
+/// The same rows, speed apart, wherever weights are; and what does not fit or makes no sense is refused.
+#[test]
+fn weights_in_a_file_give_the_same_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = questions(dir.path());
+    let rows = |options: &[&str]| {
+        let mut rows = eval(&file, &[&["--loops", "1,4", "--exit", "fixed,q=0.2"], options].concat());
+        rows.iter_mut().for_each(|row| row["tokens_per_second"] = json!(0));
+        rows
+    };
+    let expected = rows(&[]);
+    for options in [
+        &["--ram", "40M"][..],
+        &["--ram", "40M", "--pin", "blk.0,output", "--block-buffer", "300K", "--threads", "2"],
+        &["--store", "file", "--pin", "none"],
+    ] {
+        assert_eq!(rows(options), expected, "{options:?}");
+    }
+    let cases: [(i32, &[&str], &[&str]); 3] = [
+        (4, &["--ram", "3M"], &["--ram 3.00 MiB is too little", "at least"]),
+        (2, &["--pin", "blk.0"], &["--pin needs --store file or --ram"]),
+        (2, &["--ram", "100M", "-m", "pico"], &["--ram need a file"]),
+    ];
+    for (code, options, words) in cases {
+        let model = lively();
+        let model: &[&str] = if options.contains(&"-m") { &[] } else { &["-m", &model] };
+        ouro(&[&["eval", &file], model, options].concat()).expect_error(code, words);
+    }
+}
+
 #[test]
 fn rows_are_those_of_single_runs() {
     let dir = tempfile::tempdir().unwrap();

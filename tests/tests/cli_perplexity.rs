@@ -97,6 +97,8 @@ fn agreement_is_with_the_reference_path() {
     // The same bits on every back end, and for any number of threads.
     assert_eq!(compare(&["--backend", "auto", "--threads", "1"]), scalar);
     assert_eq!(compare(&["--backend", "auto", "--threads", "3"]), scalar);
+    // Two sessions read the same tiles from a file.
+    assert_eq!(compare(&["--ram", "40M", "--threads", "2"]), scalar);
 }
 
 #[test]

@@ -5,21 +5,21 @@ mod measure;
 mod read;
 mod table;
 
+use crate::args::ModelArgs;
 use crate::commands::output::{print, print_json};
 use crate::compute::{AUTO, Compute, ComputeArgs, names};
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memories, Memory, Opened, session};
 use crate::progress;
-use crate::ram::peak_resident;
-use crate::store::{BUILT_IN, HostStore, StoreKind};
+use crate::ram::{RamArgs, peak_resident};
 use measure::{Bench, Kind, Sample, Test};
 use ouro_runtime::kv::KvSettings;
 use ouro_runtime::model::Model;
 use ouro_runtime::session::Settings;
 use ouro_runtime::store::Store;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::available_parallelism;
 use table::{Row, Table};
 
@@ -30,17 +30,18 @@ Examples:
   ouro bench
   ouro bench -m model.gguf --threads 1,2 --prompt 128,512 --loops 1,2,4
   ouro random big.gguf --like ouro-1.4b --type q4_0 && ouro bench -m big.gguf
+  ouro bench -m big.gguf --ram 400M --prompt 4 --batch 1 --generate 8
 
 Tests: `prompt N` is the prefill of N tokens, `batch N` the same for so few that weights are read
 rather than computed with (speculation lives by it), `generate N` N tokens one after another, each at
 full depth. Every repetition also times, with the same threads, a plain read of the file's bytes and
 integer products without memory: `of read` and `of peak` say how near a test came. A model that fits
-in the caches can be faster than a plain read. Figures are medians over the repetitions, spread is half
+in the caches can be faster than a plain read. Where weights are read from a file, bytes are those
+fetched, and the plain read is that of the file, past the weights that are pinned. Figures are medians over the repetitions, spread is half
 their range. Tokens are random: speed does not depend on them.")]
 pub struct Args {
-    /// The model: a GGUF file, or pico for the one that is built in
-    #[arg(short, long, value_name = "FILE", default_value = BUILT_IN)]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Numbers of threads [default: as many as there are cores]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
@@ -65,6 +66,8 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    ram: RamArgs,
 }
 
 /// A number from 1 up to what a cache could hold.
@@ -82,6 +85,9 @@ struct Report<'a> {
     architecture: &'static str,
     trained_loops: usize,
     backend: &'static str,
+    /// Where weights were.
+    medium: &'static str,
+    pinned_bytes: u64,
     repetitions: usize,
     rows: Vec<Row>,
     /// The most memory that this process ever had, weights included; unknown outside Linux.
@@ -98,13 +104,15 @@ pub fn run(args: &Args) -> Result<(), Error> {
     interrupt::watch();
     let threads = threads(args);
     let computes = threads.iter().map(|&threads| compute(args, threads)).collect::<Result<Vec<_>, _>>()?;
-    let mut store = HostStore::open(&args.model, StoreKind::Memory, 0)?;
+    let mut store = args.model.open_within(args.ram.ram)?;
     let mut memories = Memories::default();
-    let opened = Opened::open(&args.model, &mut store, &mut memories)?;
+    let opened = Opened::open(&args.model.model, &mut store, &mut memories)?;
     let config = opened.model.config();
     let trained = u8::try_from(config.loops).unwrap_or(u8::MAX);
     let loops = if args.loops.is_empty() { vec![trained] } else { args.loops.clone() };
     let tests = tests(args);
+    let deepest = loops.iter().max().map_or(1, |loops| usize::from(*loops));
+    args.ram.divide(&args.model, &mut store, &opened, (&settings(&opened.model, &tests, deepest), 1))?;
     let samples = computes.len() * loops.len() * tests.len() * args.repeat;
     let bar = progress::bar(samples as u64, "{bar:30} {pos} of {len}, {eta} left  {msg}");
     let (mut rows, mut session_bytes) = (Vec::new(), 0);
@@ -130,11 +138,13 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     bar.finish_and_clear();
     let report = Report {
-        model: &args.model,
+        model: &args.model.model,
         bytes: store.len(),
         architecture: config.architecture.name(),
         trained_loops: config.loops,
         backend: computes.first().map_or("", |compute| compute.backend.name()),
+        medium: store.medium(),
+        pinned_bytes: store.pinned_bytes(),
         repetitions: args.repeat,
         rows,
         peak_memory: peak_resident().map(|bytes| bytes as u64),

@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let context = args.kv.ctx.unwrap_or(CONTEXT.min(config.context));
     let settings = args.kv.settings(&args.depth, &opened.model, context, context);
     note_untrained(settings.max_loops, settings.context, config);
-    args.ram.divide(&args.model, &mut store, &opened, &settings)?;
+    args.ram.divide(&args.model, &mut store, &opened, (&settings, 1))?;
     let meter = args.budget.meter()?;
     let mut memory = Memory::default();
     let (mut session, arena_bytes) = session(&opened.model, settings, &mut memory)?;

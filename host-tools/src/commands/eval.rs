@@ -5,6 +5,7 @@ mod measure;
 mod perplexity;
 mod plot;
 mod questions;
+mod sessions;
 mod table;
 
 use crate::args::{Exit, KvArgs, ModelArgs, note_untrained};
@@ -14,11 +15,13 @@ use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memories, Opened, session_error};
 use crate::progress;
+use crate::ram::RamArgs;
 use crate::template::ChatTemplate;
 use measure::Examiner;
 use ouro_runtime::model::Model;
 use ouro_runtime::session::SessionError;
 use serde::Serialize;
+use sessions::Sessions;
 use std::path::{Path, PathBuf};
 use table::{Row, Table};
 
@@ -43,10 +46,12 @@ Examples:
   ouro eval questions.jsonl -m model.gguf --plot depth.svg --json - > rows.json
   ouro eval --perplexity book.txt -m model.gguf --loops 1,2,3,4
   ouro eval --perplexity book.txt -m model.gguf --agreement
+  ouro eval questions.jsonl -m model.gguf --ram 400M
 
 fixed is measured with every value of --loops, any other policy with the largest. --json writes an
 array of rows, one for each tag and one for `all`, with tag, loops, exit, n, right, exact (percent),
-mean_depth, loops_saved (percent), tokens and tokens_per_second (of one session).
+mean_depth, loops_saved (percent), tokens and tokens_per_second (of one session). As many sessions run
+as there are threads; one after another where weights are read from a file.
 
 A text is cut into windows, each from an empty cache, and the second half of each counts; a rest is
 left out. Its rows have loops, positions, perplexity, its standard_error, and with --agreement
@@ -70,6 +75,8 @@ pub struct Args {
     agreement: bool,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    ram: RamArgs,
     /// Largest depths D, in loops [default: the trained depth; with --sweep all up to it]
     #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..))]
     loops: Vec<u8>,
@@ -111,11 +118,10 @@ struct Setting {
 /// [`Error`].
 pub fn run(args: &Args) -> Result<(), Error> {
     interrupt::watch();
-    let (backend, pool) = args.compute.sessions()?;
-    let mut store = args.model.open()?;
+    let mut sessions = Sessions::new(args)?;
     let mut memories = Memories::default();
     let path = &args.model.model;
-    let opened = Opened::open(path, &mut store, &mut memories)?;
+    let opened = Opened::open(path, sessions.store(), &mut memories)?;
     let loops = args.loops.iter().max().map_or(1, |loops| (*loops).into());
     note_untrained(
         loops,
@@ -123,7 +129,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         opened.model.config(),
     );
     let Some(file) = &args.file else {
-        let rows = pool.install(|| perplexity::run(args, backend, &opened, &store))?;
+        let rows = perplexity::run(args, &opened, &mut sessions)?;
         return match write_json(args, &rows)? {
             Shown::Json => Ok(()),
             Shown::Nothing => print(&perplexity::Table(&rows).to_string()),
@@ -131,26 +137,21 @@ pub fn run(args: &Args) -> Result<(), Error> {
     };
     let settings = settings(args, &opened.model)?;
     let tokenizer = opened.tokenizer(path)?;
-    let template = ChatTemplate::of_file(&mut store, &opened.gguf, tokenizer)?;
+    let template = ChatTemplate::of_file(sessions.store(), &opened.gguf, tokenizer)?;
     let context = args.kv.ctx.unwrap_or(opened.model.config().context);
     let questions = questions::read(file, tokenizer, &template, context, &args.tags)?;
     let longest = questions.iter().map(|question| question.answer_tokens).max().unwrap_or(0);
     let max_new = args.max_new.unwrap_or(longest + SPARE_TOKENS);
-    let examiner = Examiner {
-        path,
-        opened: &opened,
-        store: &store,
-        backend,
-        tokenizer,
-        kv: &args.kv,
-        max_new,
-        questions: &questions,
-    };
+    let examiner = Examiner { model: &opened.model, tokenizer, kv: &args.kv, max_new, questions: &questions };
+    let deepest = settings.iter().copied().max_by_key(|setting| setting.loops);
+    if let Some(deepest) = deepest {
+        sessions.divide(&opened, &examiner.settings(deepest, &questions), 1)?;
+    }
     let runs = settings.len() * questions.len();
     let bar = progress::bar(runs as u64, "{bar:30} {pos} of {len} questions, {eta} left  {msg}");
     let rows = settings.iter().map(|setting| {
         bar.set_message(format!("D={} {}", setting.loops, setting.exit));
-        Ok(table::rows(*setting, &questions, &pool.install(|| examiner.ask(*setting, &bar))?))
+        Ok(table::rows(*setting, &questions, &examiner.ask(*setting, &mut sessions, &bar)?))
     });
     let rows = rows.collect::<Result<Vec<Vec<Row>>, Error>>();
     bar.finish_and_clear();

@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let rows = turns.rows().map_or(context, |later| later.max(first.ids().len()));
     let settings = args.kv.settings(&args.depth, &opened.model, context, rows.clamp(1, context.max(1)));
     note_untrained(settings.max_loops, settings.context, config);
-    let division = args.ram.divide(&args.model, &mut store, &opened, &settings)?;
+    let division = args.ram.divide(&args.model, &mut store, &opened, (&settings, 1))?;
     let meter = args.budget.meter()?;
     let mut memory = Memory::default();
     let (mut session, session_bytes) = session(&opened.model, settings, &mut memory)?;

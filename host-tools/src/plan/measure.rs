@@ -175,9 +175,9 @@ pub(crate) fn measure_disk(store: &mut HostStore, model: &Model<'_>) -> Result<O
     }
     let before = store.counters().bytes;
     let began = Instant::now();
-    let tiles = || model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
-    for (tile, next) in tiles().zip(tiles().skip(1)) {
-        store.load(tile, Some(next)).map_err(|error| Error::BadInput(error.to_string()))?;
+    let mut tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
+    while let Some(tile) = tiles.next() {
+        store.load(tile, tiles.clone()).map_err(|error| Error::BadInput(error.to_string()))?;
         if began.elapsed().as_secs_f64() > DISK_SECONDS {
             break;
         }

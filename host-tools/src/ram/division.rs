@@ -7,7 +7,7 @@ use crate::open::{Opened, session_error};
 use crate::report::human_bytes;
 use crate::store::{Buffer, FileStore, HostStore};
 use ouro_runtime::model::Model;
-use ouro_runtime::session::{Fetches, Session, Settings};
+use ouro_runtime::session::{Fetches, Session, SessionError, Settings};
 use ouro_runtime::store::{Span, Store, StoreCounters, StoreError};
 use serde::Serialize;
 
@@ -30,6 +30,8 @@ pub struct Demand<'d> {
     pub model: &'d Model<'d>,
     /// Context, prompt, depth and cache.
     pub settings: Settings,
+    /// Sessions at the same time.
+    pub sessions: usize,
     /// Bytes of its directory, norms and tokenizer.
     pub tables: usize,
     /// Bytes of the program itself.
@@ -116,6 +118,7 @@ impl<'d> Demand<'d> {
         Self {
             model: &opened.model,
             settings: *settings,
+            sessions: 1,
             tables: opened.arena_bytes,
             program: Self::program(store.max_tile() != usize::MAX, known),
             file: store.len(),
@@ -178,8 +181,11 @@ impl<'d> Demand<'d> {
         ram: Option<usize>,
         asked: Option<usize>,
     ) -> Result<(Parts, usize), Error> {
-        let session = Session::arena_bytes(self.model, &self.settings).map_err(session_error)?;
-        let kv = Session::kv_bytes(self.model, &self.settings).map_err(session_error)?;
+        let of_all = |bytes: Result<usize, SessionError>| {
+            bytes.map(|bytes| bytes.saturating_mul(self.sessions)).map_err(session_error)
+        };
+        let session = of_all(Session::arena_bytes(self.model, &self.settings))?;
+        let kv = of_all(Session::kv_bytes(self.model, &self.settings))?;
         let buffer = match place {
             Place::File => HostStore::buffer(self.file, block_buffer(asked, ram) / 2, self.has_sums),
             Place::Memory | Place::Flash => Buffer { max_tile: usize::MAX, bytes: 0 },

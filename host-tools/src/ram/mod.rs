@@ -87,7 +87,7 @@ pub fn block_buffer(asked: Option<usize>, ram: Option<usize>) -> usize {
 }
 
 impl RamArgs {
-    /// Decides which tiles stay in memory, and has the store keep them.
+    /// Decides which tiles stay in memory beside so many sessions, and has the store keep them.
     ///
     /// # Errors
     /// [`Error::DoesNotFit`] before any weight is read, with the least memory that would do.
@@ -96,14 +96,14 @@ impl RamArgs {
         model: &ModelArgs,
         store: &mut HostStore,
         opened: &Opened<'_>,
-        settings: &Settings,
+        (settings, sessions): (&Settings, usize),
     ) -> Result<Division, Error> {
         let place = if store.max_tile() == usize::MAX { Place::Memory } else { Place::File };
         if let (Place::Memory, PinChoice::Parts { .. }) = (place, &self.pin) {
             let text = "--pin needs --store file or --ram: all of the model is in memory already";
             return Err(Error::Usage(text.to_owned()));
         }
-        let demand = Demand::of(store, opened, settings);
+        let demand = Demand { sessions, ..Demand::of(store, opened, settings) };
         let division = demand.divide(place, self.ram, model.block_buffer, &self.pin)?;
         if place == Place::File {
             debug_assert_eq!(division.max_tile, store.max_tile());

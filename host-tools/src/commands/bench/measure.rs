@@ -5,11 +5,12 @@ use crate::compute::Compute;
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::session_error;
+use crate::plan::measure_disk;
 use crate::store::HostStore;
-use ouro_runtime::depth::{FixedDepth, Needs};
+use ouro_runtime::depth::FixedDepth;
 use ouro_runtime::sample::SplitMix64;
 use ouro_runtime::session::{Feed, Session};
-use ouro_runtime::store::{SliceStore, Span, Store};
+use ouro_runtime::store::{Span, Store};
 use serde::Serialize;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -49,7 +50,7 @@ pub(super) struct Work {
     pub(super) feeds: usize,
     /// Multiplications with accumulation.
     pub(super) macs: u64,
-    /// Bytes of weights that were read.
+    /// Bytes of weights that were read, or where they are in a file, fetched.
     pub(super) bytes: u64,
     pub(super) time: Duration,
 }
@@ -75,9 +76,14 @@ impl Bench<'_, '_> {
     /// # Errors
     /// [`Error`], also when the user has seen enough.
     pub(super) fn sample(&mut self, test: Test) -> Result<Sample, Error> {
-        let whole = Span { offset: 0, len: usize::try_from(self.store.len()).unwrap_or(0) };
-        self.store.load(whole, None).map_err(anyhow::Error::new)?;
-        let read = read_rate(self.compute, self.store.tile());
+        let read = match measure_disk(self.store, self.session.model())? {
+            Some(rate) => rate,
+            None => {
+                let whole = Span { offset: 0, len: usize::try_from(self.store.len()).unwrap_or(0) };
+                self.store.load(whole, None).map_err(anyhow::Error::new)?;
+                read_rate(self.compute, self.store.tile())
+            }
+        };
         let peak = product_rate(self.compute);
         let mut work = Work::default();
         while work.time < LEAST_TIME {
@@ -117,20 +123,15 @@ impl Bench<'_, '_> {
         if interrupt::is_set() {
             return Err(Error::Interrupted);
         }
-        let (prompt, generated) = match feed {
-            Feed::Prompt => (ids.len(), 0),
-            Feed::Generated => (0, ids.len()),
-        };
-        // At fixed depth the worst case is what happens, and all bytes of the tiles go through the CPU.
-        let cost = self.session.worst_case(&SliceStore::new(&[]), prompt, generated, Needs::NOTHING);
+        let (macs, bytes) = (self.session.counters().macs, self.store.counters().bytes);
         let began = Instant::now();
         self.session.feed(ids, feed).map_err(session_error)?;
         self.session.run(self.store, &FixedDepth).map_err(session_error)?;
         work.time += began.elapsed();
         work.tokens += ids.len();
         work.feeds += 1;
-        work.macs += cost.macs;
-        work.bytes += cost.bytes;
+        work.macs += self.session.counters().macs - macs;
+        work.bytes += self.store.counters().bytes - bytes;
         Ok(())
     }
 }

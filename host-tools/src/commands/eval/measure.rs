@@ -1,19 +1,20 @@
-//! Asks all questions, on all cores.
+//! Asks all questions.
 
 use super::Setting;
 use super::questions::Question;
+use super::sessions::Sessions;
 use crate::args::{DepthArgs, KvArgs};
 use crate::commands::run::end_tokens;
+use crate::compute::Compute;
 use crate::error::Error;
 use crate::generate::{Generator, Stop, StopAt};
-use crate::open::{Memory, Opened, session};
+use crate::open::{Memory, session};
 use crate::store::HostStore;
 use indicatif::ProgressBar;
-use ouro_runtime::kernels::Backend;
+use ouro_runtime::model::Model;
 use ouro_runtime::sample::{Sampler, Sampling};
+use ouro_runtime::session::Settings;
 use ouro_runtime::text::Tokenizer;
-use rayon::prelude::*;
-use std::path::Path;
 use std::time::Duration;
 
 /// What became of one question.
@@ -31,10 +32,7 @@ pub(super) struct Outcome {
 
 /// Asks the questions of one file.
 pub(super) struct Examiner<'e, 'm> {
-    pub(super) path: &'e Path,
-    pub(super) opened: &'e Opened<'m>,
-    pub(super) store: &'e HostStore,
-    pub(super) backend: Backend,
+    pub(super) model: &'e Model<'m>,
     pub(super) tokenizer: &'e Tokenizer<'m>,
     pub(super) kv: &'e KvArgs,
     pub(super) max_new: usize,
@@ -46,35 +44,40 @@ impl Examiner<'_, '_> {
     ///
     /// # Errors
     /// [`Error`].
-    pub(super) fn ask(&self, setting: Setting, bar: &ProgressBar) -> Result<Vec<Outcome>, Error> {
-        // Enough pieces for all cores to end together; each has a session of its own.
-        let pieces = rayon::current_num_threads() * 8;
-        let some = self.questions.len().div_ceil(pieces).max(1);
-        let outcomes =
-            self.questions.par_chunks(some).map(|questions| self.ask_some(setting, questions, bar));
-        let outcomes: Vec<Vec<Outcome>> = outcomes.collect::<Result<_, _>>()?;
-        Ok(outcomes.concat())
+    pub(super) fn ask(
+        &self,
+        setting: Setting,
+        sessions: &mut Sessions<'_>,
+        bar: &ProgressBar,
+    ) -> Result<Vec<Outcome>, Error> {
+        sessions.map(self.questions, |compute, store, questions| {
+            self.ask_some(setting, (compute, store), questions, bar)
+        })
+    }
+
+    /// Of a session for these questions.
+    pub(super) fn settings(&self, setting: Setting, questions: &[Question]) -> Settings {
+        let rows = questions.iter().map(|question| question.prompt.len()).max().unwrap_or(1);
+        let longest = self.model.config().context;
+        let context = self.kv.ctx.unwrap_or_else(|| (rows + self.max_new).min(longest));
+        let depth = DepthArgs { loops: Some(setting.loops), min_loops: 1, exit: Some(setting.exit) };
+        self.kv.settings(&depth, self.model, context, rows.min(context))
     }
 
     fn ask_some(
         &self,
         setting: Setting,
+        (compute, store): (Compute, &mut HostStore),
         questions: &[Question],
         bar: &ProgressBar,
     ) -> Result<Vec<Outcome>, Error> {
-        let config = self.opened.model.config();
-        let rows = questions.iter().map(|question| question.prompt.len()).max().unwrap_or(1);
-        let context = self.kv.ctx.unwrap_or_else(|| (rows + self.max_new).min(config.context));
-        let depth = DepthArgs { loops: Some(setting.loops), min_loops: 1, exit: Some(setting.exit) };
-        let settings = self.kv.settings(&depth, &self.opened.model, context, rows.min(context));
         let mut memory = Memory::default();
-        let (mut session, _) = session(&self.opened.model, settings, &mut memory)?;
-        session.set_backend(self.backend);
-        let mut store = self.store.another().map_err(|error| Error::reading(self.path, &error))?;
+        let (mut session, _) = session(self.model, self.settings(setting, questions), &mut memory)?;
+        compute.lend(&mut session);
         let sampler = Sampler::new(Sampling::default(), 0).map_err(|e| Error::Usage(e.to_string()))?;
         let policy = setting.exit.policy();
         let mut generator = Generator {
-            store: &mut store,
+            store,
             session: &mut session,
             policy: &*policy,
             sampler,

@@ -2,7 +2,9 @@
 //! reference path's.
 
 use super::Args;
+use super::sessions::Sessions;
 use crate::args::DepthArgs;
+use crate::compute::Compute;
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memory, Opened, session, session_error};
@@ -11,10 +13,10 @@ use crate::store::HostStore;
 use crate::text::encode;
 use ouro_runtime::depth::FixedDepth;
 use ouro_runtime::kernels::Backend;
+use ouro_runtime::model::Model;
 use ouro_runtime::sample::argmax;
 use ouro_runtime::session::{Feed, Session, Settings, Step};
 use ouro_runtime::text::Specials;
-use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
@@ -47,16 +49,11 @@ struct Against {
     divergence: f64,
 }
 
-/// Reads the text and predicts it at every depth, with as many windows at a time as there are threads.
+/// Reads the text and predicts it at every depth.
 ///
 /// # Errors
 /// [`Error`].
-pub(super) fn run(
-    args: &Args,
-    backend: Backend,
-    opened: &Opened<'_>,
-    store: &HostStore,
-) -> Result<Vec<Row>, Error> {
+pub(super) fn run(args: &Args, opened: &Opened<'_>, sessions: &mut Sessions<'_>) -> Result<Vec<Row>, Error> {
     let config = opened.model.config();
     let window = args.window.map_or(WINDOW.min(config.context), |window| window as usize);
     let (path, ids) = read(args, opened)?;
@@ -75,15 +72,14 @@ pub(super) fn run(
     let max_loops = loops.last().copied().unwrap_or(1);
     let depth = DepthArgs { loops: u8::try_from(max_loops).ok(), min_loops: 1, exit: None };
     let settings = args.kv.settings(&depth, &opened.model, window, window);
-    let examiner = Examiner { args, backend, opened, store, settings, loops: &loops };
+    sessions.divide(opened, &settings, if args.agreement { 2 } else { 1 })?;
+    let examiner = Examiner { agreement: args.agreement, model: &opened.model, settings, loops: &loops };
     let windows: Vec<&[u32]> = ids.chunks_exact(window).collect();
     let bar = progress::bar(windows.len() as u64, "{bar:30} {pos} of {len} windows, {eta} left");
-    let sums = windows.par_iter().map(|window| {
-        let sums = examiner.read(window)?;
-        bar.inc(1);
-        Ok(sums)
+    let sums = sessions.map(&windows, |compute, store, windows| {
+        let read = |window: &&[u32]| examiner.read(compute, store, window).inspect(|_| bar.inc(1));
+        windows.iter().map(read).collect::<Result<Vec<Vec<Sums>>, Error>>()
     });
-    let sums = sums.collect::<Result<Vec<Vec<Sums>>, Error>>();
     bar.finish_and_clear();
     let sums = sums?;
     let row = |(index, &loops): (usize, &usize)| {
@@ -115,10 +111,8 @@ fn read<'p>(args: &'p Args, opened: &Opened<'_>) -> Result<(&'p Path, Vec<u32>),
 
 /// Reads windows.
 struct Examiner<'e, 'm> {
-    args: &'e Args,
-    backend: Backend,
-    opened: &'e Opened<'m>,
-    store: &'e HostStore,
+    agreement: bool,
+    model: &'e Model<'m>,
     settings: Settings,
     /// The depths that count, ascending.
     loops: &'e [usize],
@@ -126,17 +120,18 @@ struct Examiner<'e, 'm> {
 
 impl Examiner<'_, '_> {
     /// The sums of one window, one for each depth.
-    fn read(&self, window: &[u32]) -> Result<Vec<Sums>, Error> {
+    fn read(&self, compute: Compute, store: &mut HostStore, window: &[u32]) -> Result<Vec<Sums>, Error> {
         let (mut memory, mut other_memory) = (Memory::default(), Memory::default());
-        let mut ours = self.reader(self.backend, window, &mut memory)?;
-        let mut reference = match self.args.agreement {
-            true => Some(self.reader(Backend::REFERENCE, window, &mut other_memory)?),
+        let mut ours = self.reader(compute, window, &mut memory)?;
+        let exact = Compute { backend: Backend::REFERENCE, ..compute };
+        let mut reference = match self.agreement {
+            true => Some(self.reader(exact, window, &mut other_memory)?),
             false => None,
         };
         let mut sums = Vec::new();
-        while let Some(loops) = ours.next_loop()? {
+        while let Some(loops) = ours.next_loop(store)? {
             if let Some(reference) = &mut reference {
-                reference.next_loop()?;
+                reference.next_loop(store)?;
             }
             if !self.loops.contains(&loops) {
                 continue;
@@ -144,10 +139,10 @@ impl Examiner<'_, '_> {
             let mut sum = Sums::default();
             // The last position predicts what is not there.
             for row in window.len() / 2..window.len() - 1 {
-                let logits = ours.logits(row)?;
+                let logits = ours.logits(store, row)?;
                 let next = window[row + 1] as usize;
                 match &mut reference {
-                    Some(reference) => sum.compare(logits, next, reference.logits(row)?),
+                    Some(reference) => sum.compare(logits, next, reference.logits(store, row)?),
                     None => sum.add(&Prediction::new(logits), next),
                 }
             }
@@ -158,34 +153,31 @@ impl Examiner<'_, '_> {
 
     fn reader<'r>(
         &'r self,
-        backend: Backend,
+        compute: Compute,
         window: &[u32],
         memory: &'r mut Memory,
     ) -> Result<Reader<'r>, Error> {
-        let path = &self.args.model.model;
-        let (mut session, _) = session(&self.opened.model, self.settings, memory)?;
-        session.set_backend(backend);
+        let (mut session, _) = session(self.model, self.settings, memory)?;
+        compute.lend(&mut session);
         session.feed(window, Feed::Prompt).map_err(session_error)?;
-        let store = self.store.another().map_err(|error| Error::reading(path, &error))?;
-        Ok(Reader { session, store, logits: vec![0.0; self.opened.model.config().vocab] })
+        Ok(Reader { session, logits: vec![0.0; self.model.config().vocab] })
     }
 }
 
 /// A window on its way through the loops.
 struct Reader<'r> {
     session: Session<'r>,
-    store: HostStore,
     logits: Vec<f32>,
 }
 
 impl Reader<'_> {
     /// Computes the next loop, and says which it was.
-    fn next_loop(&mut self) -> Result<Option<usize>, Error> {
+    fn next_loop(&mut self, store: &mut HostStore) -> Result<Option<usize>, Error> {
         loop {
             if interrupt::is_set() {
                 return Err(Error::Interrupted);
             }
-            match self.session.step(&mut self.store, &FixedDepth).map_err(session_error)? {
+            match self.session.step(store, &FixedDepth).map_err(session_error)? {
                 Step::Loop { loops } => return Ok(Some(loops)),
                 Step::Done(_) => return Ok(None),
                 _ => {}
@@ -193,8 +185,8 @@ impl Reader<'_> {
         }
     }
 
-    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
-        self.session.logits_of(&mut self.store, row, &mut self.logits).map_err(session_error)?;
+    fn logits(&mut self, store: &mut HostStore, row: usize) -> Result<&[f32], Error> {
+        self.session.logits_of(store, row, &mut self.logits).map_err(session_error)?;
         Ok(&self.logits)
     }
 }

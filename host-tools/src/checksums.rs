@@ -1,12 +1,12 @@
-//! The sums of a file's weights, made while they are written.
+//! The sums of a file: of its weights, made while they are written, and of what lies before them.
 
 use crate::gguf_writer::{Metadata, TensorInfo, Value};
 use ouro_runtime::gguf::ElementType;
-use ouro_runtime::model::CHECKSUMS;
+use ouro_runtime::model::{CHECKSUMS, METADATA_CHECKSUM, metadata_checksum};
 use ouro_runtime::store::{PIECE, checksum};
 
-/// Metadata with room for the sums of the tensors. Without, where tensors do not begin on whole
-/// pieces: then most pieces would hold parts of two of them.
+/// Metadata with room for its own sum and for those of the tensors. Without those, where tensors do not
+/// begin on whole pieces: then most pieces would hold parts of two of them.
 pub(crate) fn with_room(metadata: &Metadata, tensors: &[TensorInfo], alignment: u32) -> Metadata {
     let mut metadata = metadata.clone();
     let (piece, alignment) = (PIECE as u64, u64::from(alignment));
@@ -17,7 +17,39 @@ pub(crate) fn with_room(metadata: &Metadata, tensors: &[TensorInfo], alignment: 
     } else {
         metadata.remove(CHECKSUMS);
     }
+    metadata.set(METADATA_CHECKSUM, Value::from_raw(ElementType::U64, vec![0; size_of::<u64>()]));
     metadata
+}
+
+/// The same metadata with no room for any.
+pub(crate) fn without(metadata: &Metadata) -> Metadata {
+    let mut metadata = metadata.clone();
+    metadata.remove(CHECKSUMS);
+    metadata.remove(METADATA_CHECKSUM);
+    metadata
+}
+
+/// Where in a header the sums belong: known last, they are written over it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    /// Of the weights' sums.
+    pub(crate) weights: Option<usize>,
+    /// Of the header's own.
+    pub(crate) metadata: Option<usize>,
+}
+
+impl Places {
+    /// Fills in the sums; the header has zeros where it has room for its own.
+    pub(crate) fn fill(&self, header: &mut [u8], weights: &Summing) {
+        let put = |at: Option<usize>, bytes: &[u8], header: &mut [u8]| {
+            let room = at.and_then(|at| header.get_mut(at..at + bytes.len()));
+            if let Some(room) = room {
+                room.copy_from_slice(bytes);
+            }
+        };
+        put(self.weights, weights.bytes(), header);
+        put(self.metadata, &metadata_checksum(header).to_le_bytes(), header);
+    }
 }
 
 /// Sums up what is written, piece by piece.

@@ -3,10 +3,10 @@
 //!
 //! The layout is the one of <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-use crate::checksums::Summing;
+use crate::checksums::{Places, Summing};
 use ouro_quant::Format;
 use ouro_runtime::gguf::ElementType;
-use ouro_runtime::model::CHECKSUMS;
+use ouro_runtime::model::{CHECKSUMS, METADATA_CHECKSUM};
 use std::io::{self, Write};
 
 /// The id of an array among the types of values.
@@ -182,9 +182,9 @@ pub struct GgufWriter<W> {
     pending: Vec<u64>,
     /// Bytes of the current tensor written so far.
     written: u64,
+    header: Vec<u8>,
     summing: Summing,
-    /// Where the header has room for the sums, if it has any.
-    sums_at: Option<u64>,
+    places: Places,
 }
 
 impl<W: Write> GgufWriter<W> {
@@ -199,12 +199,14 @@ impl<W: Write> GgufWriter<W> {
         header.extend_from_slice(&3u32.to_le_bytes());
         header.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
         header.extend_from_slice(&(metadata.0.len() as u64).to_le_bytes());
-        let mut sums_at = None;
+        let mut places = Places::default();
         for (key, value) in &metadata.0 {
             push_string(&mut header, key);
             header.extend_from_slice(&value.type_id.to_le_bytes());
-            if key == CHECKSUMS {
-                sums_at = Some(header.len() as u64 + 12); // after type and number of the elements
+            match key.as_str() {
+                CHECKSUMS => places.weights = Some(header.len() + 12), // after type and number of the elements
+                METADATA_CHECKSUM => places.metadata = Some(header.len()),
+                _ => {}
             }
             header.extend_from_slice(&value.bytes);
         }
@@ -223,7 +225,7 @@ impl<W: Write> GgufWriter<W> {
         header.resize(padded as usize, 0);
         out.write_all(&header)?;
         let pending = tensors.iter().rev().map(|tensor| tensor.len).collect();
-        Ok(Self { out, alignment, pending, written: 0, summing: Summing::default(), sums_at })
+        Ok(Self { out, alignment, pending, written: 0, header, summing: Summing::default(), places })
     }
 
     /// Writes some bytes of the current tensor.
@@ -259,11 +261,13 @@ impl<W: Write> GgufWriter<W> {
         Ok(())
     }
 
-    /// Where in the file the checksums of all that was written so far belong, and their bytes, if the
-    /// metadata has the key for them: they are known last, and have to be written over the header's.
+    /// The header with the checksums of all that was written so far, as far as the metadata has keys for
+    /// them: they are known last, and it has to be written over the other one.
     #[must_use]
-    pub fn checksums(&self) -> Option<(u64, Vec<u8>)> {
-        self.sums_at.map(|at| (at, self.summing.bytes().to_vec()))
+    pub fn summed_header(&self) -> Vec<u8> {
+        let mut header = self.header.clone();
+        self.places.fill(&mut header, &self.summing);
+        header
     }
 
     /// Ends the file and hands back what was written to.

@@ -58,7 +58,10 @@ fn least_byte_budget<S: Store>(model: &'static Model<'static>, store: &mut S, me
             let fetched = store.counters().bytes - before;
             // Tiles that were read ahead in the token before may be counted in this one.
             let tile = store.fetched(Span { offset: 0, len: store.max_tile().min(store.len() as usize) });
-            assert!(fetched <= worst.bytes + tile * store.reads_ahead() as u64, "{medium}: {fetched} bytes, {worst:?}");
+            assert!(
+                fetched <= worst.bytes + tile * store.reads_ahead() as u64,
+                "{medium}: {fetched} bytes, {worst:?}"
+            );
             let left = session.budget_left().bytes.unwrap();
             assert!(left >= 0, "{medium}: {left} bytes left after token {token}, {depth:?}");
             most += fetched;

@@ -1,14 +1,17 @@
 //! Media that fail, lie or rot: a typed error that names the place, and never another text.
 
 use ouro::store::FileStore;
+use ouro_runtime::arena::Arena;
 use ouro_runtime::depth::{ExitPolicy, FixedDepth, LoopState, Needs, Reason};
 use ouro_runtime::gguf::Gguf;
 use ouro_runtime::kv::{KvSharing, KvType};
-use ouro_runtime::model::{Model, checksums};
+use ouro_runtime::model::{Model, ModelError, check_metadata, checksums};
 use ouro_runtime::session::{Feed, Session, SessionError, Settings};
-use ouro_runtime::store::{Checked, Fault, Faulty, MemoryStore, Retry, Span, Store, StoreError, Sums};
+use ouro_runtime::store::{Checked, Fault, Faulty, MIN_TILE, MemoryStore, Retry};
+use ouro_runtime::store::{SliceStore, Span, Store, StoreError, Sums};
 use ouro_tests::convert::quantize;
 use ouro_tests::harness::{golden, greedy, open, session};
+use ouro_tests::{GgufBuilder, PagedStore};
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -102,6 +105,37 @@ fn every_fault_is_an_error_and_never_another_text() {
                 }
             }
         }
+    }
+}
+
+/// Whatever byte before the weights is another one, the file is refused, if by nothing else then by the
+/// checksum, unless it is a letter of the checksum's own key: a file without one is as good as ever.
+#[test]
+fn any_change_of_the_metadata_is_noticed() {
+    fn check(mut store: impl Store) -> Result<u64, ModelError> {
+        let mut memory = vec![0u128; Gguf::arena_bytes(&mut store)?.div_ceil(16)];
+        let gguf = Gguf::open(&mut store, &mut Arena::new(bytemuck::cast_slice_mut(&mut memory)))?;
+        check_metadata(&mut store, &gguf).map(|()| gguf.data_offset())
+    }
+    let (_folder, path) = file();
+    let mut bytes = fs::read(path).unwrap();
+    let header = check(SliceStore::new(&bytes)).unwrap();
+    assert_eq!(check(PagedStore::new(&bytes, MIN_TILE)), Ok(header), "by whatever tiles");
+    let key = b"ouro.checksum.metadata";
+    let own = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    let mut by_sum = 0;
+    for at in (0..header as usize).step_by(5).filter(|at| !(own..own + key.len()).contains(at)) {
+        bytes[at] ^= 0x10;
+        let error = check(SliceStore::new(&bytes)).expect_err(&format!("byte {at}"));
+        by_sum += u64::from(error == ModelError::MetadataChecksum);
+        bytes[at] ^= 0x10;
+    }
+    assert!(by_sum > header / 10, "{by_sum} of {header} bytes");
+    bytes.truncate(header as usize + 100);
+    assert!(matches!(check(SliceStore::new(&bytes)), Err(ModelError::Gguf(_))));
+    for (key, value) in [("ouro.checksum.metadata", false), ("ouro.checksum.other", true)] {
+        let file = GgufBuilder::new().u32(key, 7).build();
+        assert_eq!(check(SliceStore::new(&file)).is_ok(), value, "{key}");
     }
 }
 

@@ -50,6 +50,7 @@ fn every_key_has_a_reason() {
     let expected: BTreeSet<String> = [
         "general.alignment",
         "general.name",
+        "ouro.checksum.metadata",
         "ouro.checksum.xxh3_4096",
         "ouro.exit_gate.bias",
         "ouro.exit_gate.threshold",

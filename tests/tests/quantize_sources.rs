@@ -154,7 +154,9 @@ fn metadata_of_a_gguf_is_kept() {
     let mut after = convert(&golden("wide/wide-f32.gguf"), &["--type", "q4_0"]).metadata();
     assert_eq!(after.remove("general.alignment"), Some(Content::Number("u32", 4096)));
     assert_eq!(after.remove("general.file_type"), Some(Content::Number("u32", 2)));
-    assert!(after.remove("ouro.checksum.xxh3_4096").is_some());
+    for sums in ["metadata", "xxh3_4096"] {
+        assert!(after.remove(&format!("ouro.checksum.{sums}")).is_some());
+    }
     before.remove("general.file_type");
     assert_eq!(after, before);
 }
@@ -172,7 +174,9 @@ fn a_grafted_gate_changes_nothing_else() {
         assert_eq!(after.tensors(), before.tensors(), "{file}");
         assert_eq!(after.names(), before.names(), "{file}: order");
         assert_eq!(after.contents.alignment, before.contents.alignment, "{file}");
-        let (entries, gate) = after.contents.entries.split_at(before.contents.entries.len());
+        let (entries, added) = after.contents.entries.split_at(before.contents.entries.len());
+        let (sum, gate) = added.split_last().unwrap();
+        assert_eq!(sum.0, b"ouro.checksum.metadata", "{file}");
         assert_eq!(entries, before.contents.entries, "{file}: metadata in order");
         let fresh = convert(&folder, &["--type", "f32"]).metadata();
         assert_eq!(gate.len(), 3, "{file}");

@@ -150,6 +150,30 @@ fn rotten_bytes_give_no_text() {
     }
 }
 
+/// A letter of a token in the metadata, too; what is copied gets no sum of rotten bytes.
+#[test]
+fn rotten_metadata_gives_no_text() {
+    let (folder, path) = summed();
+    let expected = run(&path, &["--max-new", "3"]);
+    let mut bytes = fs::read(&path).unwrap();
+    let word = b"general.name";
+    let at = bytes.windows(word.len()).position(|window| window == word).unwrap() + word.len() + 12;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let said = ["metadata", "another checksum", "ouro.checksum.metadata"];
+    for store in ["memory", "file"] {
+        run(&path, &["--store", store]).expect_error(3, &said);
+        let unchecked = run(&path, &["--store", store, "--max-new", "3", "--verify", "never"]);
+        assert_eq!((unchecked.code, unchecked.stdout), (Some(0), expected.stdout.clone()));
+    }
+    let copy = folder.path().join("copy.gguf");
+    let (from, to) = (path.to_str().unwrap(), copy.to_str().unwrap());
+    for args in [&["inspect", "--check", from][..], &["layout", from, to]] {
+        run_command(OURO, args, b"").expect_error(3, &said);
+    }
+    assert!(!copy.exists());
+}
+
 /// A partition is longer than the file that was written to it.
 #[test]
 fn what_lies_behind_the_weights_does_no_harm() {

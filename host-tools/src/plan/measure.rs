@@ -5,6 +5,7 @@
 //! types and output head, a few of its layers, with random weights, in memory.
 
 use super::Machine;
+use crate::checksums;
 use crate::compute::Compute;
 use crate::error::Error;
 use crate::gguf_writer::{GgufWriter, TensorInfo};
@@ -13,7 +14,7 @@ use crate::quantize::{ALIGNMENT, FileType, Source, choose, infos, layer_of};
 use crate::store::HostStore;
 use ouro_runtime::depth::{FixedDepth, Needs};
 use ouro_runtime::kv::KvSettings;
-use ouro_runtime::model::{CHECKSUMS, Model};
+use ouro_runtime::model::Model;
 use ouro_runtime::session::{Cost, Feed, Session, Settings, Step, Work};
 use ouro_runtime::store::{SliceStore, Store};
 use std::io::Cursor;
@@ -63,7 +64,7 @@ fn piece(mut source: Source, file_type: Option<FileType>) -> Result<HostStore, E
     let infos: Vec<TensorInfo> = all.into_iter().filter(|info| is_in(&info.name)).collect();
     source.metadata.set(format!("{}.block_count", source.architecture), layers);
     source.metadata.set("general.alignment", ALIGNMENT);
-    source.metadata.remove(CHECKSUMS);
+    source.metadata = checksums::without(&source.metadata);
 
     let room = infos.iter().map(|info| info.len.next_multiple_of(ALIGNMENT.into())).sum::<u64>();
     let mut header = Vec::new();

@@ -302,11 +302,9 @@ pub(crate) fn write_with(
         })?;
         writer.end_tensor().map_err(writing)?;
     }
-    let sums = writer.checksums();
+    let header = writer.summed_header();
     drop(writer.finish().map_err(writing)?);
-    if let Some((at, sums)) = sums {
-        temporary.as_file().write_all_at(&sums, at).map_err(writing)?;
-    }
+    temporary.as_file().write_all_at(&header, 0).map_err(writing)?;
     check_runs(temporary.reopen().map_err(writing)?, out)?;
     keep(temporary, out).map_err(writing)
 }

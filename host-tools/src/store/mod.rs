@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use memmap2::Advice;
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use ouro_runtime::gguf::Gguf;
-use ouro_runtime::model::{ModelError, checksums};
+use ouro_runtime::model::{ModelError, check_metadata, checksums};
 use ouro_runtime::store::{
     Checked, MemoryStore, PIECE, Pin, Pinned, Retry, Span, Store, StoreCounters, StoreError, Sums,
 };
@@ -292,11 +292,15 @@ impl HostStore {
         Ok(other)
     }
 
-    /// Prepares for reading weights: from now on they are checked, and past the page cache.
+    /// Checks what was read so far, and prepares for reading weights: from now on they are checked, too,
+    /// and past the page cache.
     pub(crate) fn begin_weights(&mut self, gguf: &Gguf<'_>) -> Result<(), ModelError> {
         let sums = match self.verify {
             Verify::Never => None,
-            Verify::First | Verify::Always => checksums(self, gguf)?,
+            Verify::First | Verify::Always => {
+                check_metadata(self, gguf)?;
+                checksums(self, gguf)?
+            }
         };
         if let Medium::File(store) = &mut self.medium {
             store.inner_mut().inner_mut().inner_mut().weights_begin(gguf.data_offset());

@@ -137,8 +137,16 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// The store's.
     pub fn get<S: Store>(&self, store: &mut S, key: &str) -> Result<Option<Value>, GgufError> {
+        Ok(self.entry(store, key)?.map(|entry| entry.value))
+    }
+
+    /// The entry of `key`, if the file has it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn entry<S: Store>(&self, store: &mut S, key: &str) -> Result<Option<Entry>, GgufError> {
         let number = self.keys().find(store, key)?;
-        Ok(number.and_then(|number| self.entries.get(number as usize)).map(|entry| entry.get().value))
+        Ok(number.and_then(|number| self.entries.get(number as usize)).map(RawEntry::get))
     }
 
     /// The tensor called `name`, if the file has it.

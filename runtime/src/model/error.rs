@@ -57,6 +57,8 @@ pub enum ModelError {
     ExitNeedsGate,
     /// `ouro.kv.sharing` names no way to share K and V.
     UnknownKvSharing { found: Name },
+    /// `ouro.checksum.metadata` is not the sum of what lies before the weights.
+    MetadataChecksum,
     /// Infinities or NaN in a norm or the gate.
     NotFinite { name: Name },
 }
@@ -183,6 +185,9 @@ impl fmt::Display for ModelError {
             Self::UnknownKvSharing { found } => {
                 unknown(f, "ouro.kv.sharing", found, KvSharing::ALL.map(KvSharing::name))
             }
+            Self::MetadataChecksum => f.write_str(
+                "the metadata and the table of tensors have another checksum than the file says (ouro.checksum.metadata): it is damaged; copy it again",
+            ),
             Self::NotFinite { name } => {
                 write!(f, "{name} holds infinities or NaN, expected finite numbers; {CONVERT_AGAIN}")
             }

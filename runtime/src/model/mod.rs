@@ -11,7 +11,7 @@ mod error;
 mod tiles;
 mod weights;
 
-pub use checksums::{CHECKSUMS, checksums};
+pub use checksums::{CHECKSUMS, METADATA_CHECKSUM, check_metadata, checksums, metadata_checksum};
 pub use config::{Architecture, Config};
 pub use defaults::{ExitDefault, ExitKind};
 pub use error::ModelError;

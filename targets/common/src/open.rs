@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::heap;
 use ouro_runtime::arena::Arena;
 use ouro_runtime::gguf::Gguf;
-use ouro_runtime::model::{Model, checksums};
+use ouro_runtime::model::{Model, check_metadata, checksums};
 use ouro_runtime::store::{PIECE, Span, Store, StoreError, checksum};
 use ouro_runtime::text::{Message, Role, Symbol, Tokenizer, chatml_needs};
 
@@ -19,6 +19,7 @@ pub(crate) struct Opened {
 pub(crate) fn open<S: Store>(store: &mut S) -> Result<Opened, Failure> {
     let directory_bytes = Gguf::arena_bytes(store)?;
     let gguf = Gguf::open(store, &mut Arena::new(heap::take(directory_bytes)?))?;
+    check_metadata(store, &gguf)?;
     let model_bytes = Model::arena_bytes(store, &gguf)?;
     let model = Model::open(store, &gguf, &mut Arena::new(heap::take(model_bytes)?))?;
     let tokenizer_bytes = Tokenizer::arena_bytes(store, &gguf)?;

@@ -84,7 +84,7 @@ fn what_is_chosen_fits_and_is_spread() {
         let total: usize = tiles.iter().map(|tile| tile.len).sum();
         let (stack, head) = tiles.split_at(tiles.len().div_ceil(2));
         for room in [0, total / 7, total / 2, total - 1, total, 2 * total] {
-            let pins = choose_pins(stack, head, room);
+            let pins = choose_pins(stack, head, 2, room);
             let len = |tiles: &[Span]| tiles.iter().map(|tile| tile.len).sum::<usize>();
             assert!(len(&pins) <= room, "case {case}, room {room}: {pins:?} of {tiles:?}");
             let left: Vec<&Span> = tiles.iter().filter(|tile| !pins.contains(tile)).collect();
@@ -95,8 +95,14 @@ fn what_is_chosen_fits_and_is_spread() {
         }
         // Of equal tiles every second one is kept, where there is room for half of them.
         if case % 2 == 1 && stack.len() % 2 == 0 {
-            let pins = choose_pins(stack, head, stack.len() / 2);
+            let pins = choose_pins(stack, head, 2, stack.len() / 2);
             assert!(pins.windows(2).all(|pair| pair[1].offset - pair[0].offset == 2), "{pins:?}");
+        }
+        // With one loop the head is read as often as the stack.
+        if case % 2 == 1 && tiles.len() % 2 == 0 {
+            let pins = choose_pins(stack, head, 1, tiles.len() / 2);
+            assert!(pins.windows(2).all(|pair| pair[1].offset - pair[0].offset == 2), "{pins:?}");
+            assert_eq!(pins.len(), tiles.len() / 2);
         }
     }
 }
@@ -122,7 +128,7 @@ fn bytes_per_token_are_known_beforehand() {
         assert_eq!(order, loops as u64 * len(&stack) + len(&head));
         for part in 0..=4 {
             let room = (len(&stack) + len(&head)) * part / 4;
-            let mut pins = choose_pins(&stack, &head, room as usize);
+            let mut pins = choose_pins(&stack, &head, loops, room as usize);
             let in_stack: Vec<Span> = pins.iter().filter(|pin| stack.contains(pin)).copied().collect();
             let in_head = len(&pins) - len(&in_stack);
             pins.sort_by_key(|pin| pin.offset);
@@ -230,11 +236,14 @@ fn the_plan_is_what_a_run_takes() {
                 let expected = 5 * (loops * bytes(per_token, "loop") + bytes(per_token, "head"));
                 let fetched = counter(&long, "bytes_fetched") - counter(&short, "bytes_fetched");
                 // An embedding that is at hand already is not fetched again, nor are three tiles or fewer,
-                // which stay in the parts of the block buffer.
+                // which stay in the parts of the block buffer. In each of three layers a short tile may have
+                // come with the page before it, and what was on order at the end need not have arrived.
                 let embeddings = 5 * bytes(per_token, "embedding_at_most");
-                let stays = bytes(per_token, "loop") <= 3 * bytes(&planned, "max_tile");
+                let tile = bytes(&planned, "max_tile");
+                let stays = bytes(per_token, "loop") <= 3 * tile;
+                let spare = 2 * tile + 5 * loops * 3 * 4096;
                 assert!(fetched <= expected + embeddings, "{label}: {fetched}, {expected}");
-                assert!(stays || fetched >= expected, "{label}: {fetched}, {expected}");
+                assert!(stays || fetched + spare >= expected, "{label}: {fetched}, {expected}");
                 exact += usize::from(!stays);
                 let most = per_token["by_depth"][loops as usize - 1].as_u64().unwrap();
                 assert_eq!(most, expected / 5 + bytes(per_token, "embedding_at_most"));

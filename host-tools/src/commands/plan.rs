@@ -27,8 +27,8 @@ Examples:
   ouro plan --list-boards
 
 Memory is to the byte what `ouro run` takes with the same options, by the same code; nothing is read but
-the file's header, or not even that with --like. A token's time is the longer of fetching weights from
-flash and computing; computing is the longer of reading weights from memory and of multiplying, and then
+the file's header, or not even that with --like. Weights in a file are fetched while others compute,
+two tiles ahead; computing is the longer of reading weights from memory and of multiplying, and then
 reading K and V. From mapped flash, as firmware reads it, nothing overlaps. With --measure the rates are
 those of this machine: a piece of the model is run, and the file is read past the page cache.")]
 pub struct Args {
@@ -257,6 +257,7 @@ fn machine(
         flash: flash.or(known.and_then(|known| known.flash)),
         memory: memory.ok_or_else(|| missing("--mem (what memory reads, as 8GB/s)"))?,
         kv: mem.or(known.map(|known| known.kv)).or(memory).unwrap_or(f64::NAN),
+        prompt_kv: mem.or(known.map(|known| known.prompt_kv)).or(memory).unwrap_or(f64::NAN),
         macs: gmacs
             .map(|gmacs| 1e9 * gmacs)
             .or(known.map(|known| known.macs))
@@ -291,7 +292,7 @@ fn title(args: &Args, board: Option<&Board>, demand: &Demand<'_>, ask: &Ask) -> 
     if let Some(board) = board {
         title += &format!("; {}", board.about);
     }
-    if let Some(Machine { flash, memory, kv, macs }) = ask.machine {
+    if let Some(Machine { flash, memory, kv, macs, .. }) = ask.machine {
         let flash = flash.map(|flash| format!("flash {:.4} GB/s, ", flash / 1e9)).unwrap_or_default();
         title += &format!(
             "; {flash}memory {:.3} GB/s, K and V {:.3} GB/s, {:.3} GMAC/s",

@@ -131,7 +131,13 @@ impl Board {
     #[must_use]
     pub fn machine(&self) -> Machine {
         let memory = 1e9 * self.memory;
-        Machine { flash: Some(1e6 * self.flash), memory, kv: memory, macs: 1e9 * self.gmacs }
+        Machine {
+            flash: Some(1e6 * self.flash),
+            memory,
+            kv: memory,
+            prompt_kv: memory,
+            macs: 1e9 * self.gmacs,
+        }
     }
 
     /// All boards, with the source of each figure.

@@ -87,6 +87,8 @@ fn piece(mut source: Source, file_type: Option<FileType>) -> Result<HostStore, E
 struct Times {
     /// A layer for a whole prompt.
     prompt: f64,
+    /// A layer for half of one.
+    half: f64,
     /// A layer for one position with next to nothing in the cache.
     first: f64,
     /// A layer for one position after two prompts.
@@ -105,13 +107,15 @@ impl Times {
             let (prompt, _) = run(&ids)?;
             run(ids.get(2..).unwrap_or_default())?;
             let (last, _) = run(&[0])?;
-            Ok([prompt, first, last, head])
+            session.clear();
+            let (half, _) = steps(session, store, ids.get(..rows.div_ceil(2)).unwrap_or_default())?;
+            Ok([prompt, half, first, last, head])
         });
         // The first warms caches and clocks.
         let rounds = rounds.skip(1).collect::<Result<Vec<_>, Error>>()?;
-        let [prompt, first, last, head] =
+        let [prompt, half, first, last, head] =
             std::array::from_fn(|which| median(rounds.iter().map(|round| round[which]).collect()));
-        Ok(Self { prompt, first, last, head })
+        Ok(Self { prompt, half, first, last, head })
     }
 
     /// Rates with which the model takes the times measured, at its full depth.
@@ -128,14 +132,20 @@ impl Times {
         let slower = (self.last - self.first).max(read / memory);
         let kv = read / slower;
 
-        let reads = rows * (rows + 1) / 2;
-        let attention = (reads * super::kv_bytes(model, settings)) as f64 / kv;
+        // A prompt's products grow with its length, its attention with the square: two lengths tell them apart.
+        let reads = |rows: usize| (rows * (rows + 1) / 2) as f64;
+        let parts = rows as f64 / rows.div_ceil(2) as f64;
+        let per_read = (self.prompt - parts * self.half) / (reads(rows) - parts * reads(rows.div_ceil(2)));
+        let attention = (per_read * reads(rows)).clamp(0.0, 0.9 * self.prompt);
+        // Where there is none to be seen, it is no slower than for a position alone.
+        let bytes = reads(rows) * super::kv_bytes(model, settings) as f64;
+        let prompt_kv = (bytes / attention).max(kv);
+        let attention = bytes / prompt_kv;
         let layer = cost(Work { prompt: 1, ..Work::default() });
         let head = (config.vocab * config.hidden) as f64;
         let products = (layer.macs as f64 - head) / passes * rows as f64;
-        // Attention may be quicker for many positions than for one: at least half is products.
-        let macs = products / (self.prompt - attention).max(0.5 * self.prompt);
-        Machine { flash: None, memory, kv, macs }
+        let macs = products / (self.prompt - attention).max(0.1 * self.prompt);
+        Machine { flash: None, memory, kv, prompt_kv, macs }
     }
 }
 

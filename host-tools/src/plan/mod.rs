@@ -7,18 +7,20 @@
 //! fetching  = bytes that come from flash / flash rate
 //! matrices  = max(bytes of weights / memory rate, products / product rate)
 //! attention = bytes of K and V that are read / rate of reading K and V
-//! time      = max(fetching, matrices + attention)     from a file: a tile is read while one computes
-//!           = fetching + products + attention         from mapped flash: the core waits for each line
+//! time      = fetching + products + attention         from mapped flash: the core waits for each line
 //!           = matrices + attention                    in memory
 //! ```
 //!
-//! Weights that were fetched are read once more from memory by whoever computes. The worst case of a
-//! token is the full depth at the end of the context with nothing overlapping.
+//! From a file, tiles are read while those before them compute, two ahead at most: what is fetched where
+//! little is computed, is waited for (`overlap.rs`). Weights that were fetched are read once more from
+//! memory by whoever computes. The worst case of a token is the full depth at the end of the context with
+//! nothing overlapping.
 
 mod advice;
 mod boards;
 mod measure;
 mod outline;
+mod overlap;
 mod report;
 
 pub use boards::{BOARDS, Board};
@@ -30,9 +32,10 @@ use crate::error::Error;
 use crate::ram::{Demand, Division, PinChoice, Place};
 use ouro_runtime::depth::Needs;
 use ouro_runtime::kv::KvType;
-use ouro_runtime::model::Model;
+use ouro_runtime::model::{Model, Tiles};
 use ouro_runtime::session::{Cost, Fetches, Settings, Work};
 use ouro_runtime::store::SliceStore;
+use overlap::Step;
 use serde::Serialize;
 
 /// How fast a machine is, per second.
@@ -44,6 +47,8 @@ pub struct Machine {
     pub memory: f64,
     /// Bytes of K and V read from memory and computed with.
     pub kv: f64,
+    /// The same in a prompt, each byte once for every position that reads it: they share what is near.
+    pub prompt_kv: f64,
     /// Products of weights and activations.
     pub macs: f64,
 }
@@ -74,6 +79,17 @@ pub struct Plan<'d> {
     ask: Ask,
     division: Division,
     fetches: Fetches,
+    /// Bytes of the tiles of a pass, and of those of the head, where weights are in a file.
+    stack: Vec<Piece>,
+    head: Vec<Piece>,
+}
+
+/// A tile.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    bytes: f64,
+    /// Nothing if it is pinned.
+    fetched: f64,
 }
 
 /// What takes the longest.
@@ -109,6 +125,20 @@ struct Time {
     weights: f64,
     products: f64,
     attention: f64,
+    /// All of it, with what overlaps.
+    seconds: f64,
+}
+
+/// What is computed.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    depth: usize,
+    /// Positions, whose embeddings are read.
+    rows: usize,
+    /// Positions whose K and V are read in a layer, in all loops.
+    reads: usize,
+    /// Bytes of K and V per second.
+    kv: f64,
 }
 
 impl Time {
@@ -118,10 +148,7 @@ impl Time {
     }
 
     fn seconds(&self) -> f64 {
-        match self.place {
-            Place::File => self.fetching.max(self.computing()),
-            Place::Memory | Place::Flash => self.worst(),
-        }
+        self.seconds
     }
 
     /// Nothing overlaps.
@@ -130,7 +157,7 @@ impl Time {
     }
 
     fn bound(&self) -> Bound {
-        let Self { place, fetching, weights, products, attention } = *self;
+        let Self { place, fetching, weights, products, attention, .. } = *self;
         let fetches = if place == Place::File { fetching >= self.computing() } else { fetching >= products };
         match place {
             Place::File | Place::Flash if fetches && fetching >= attention => Bound::Flash,
@@ -149,14 +176,24 @@ impl<'d> Plan<'d> {
     pub fn new(demand: Demand<'d>, ask: Ask) -> Result<Self, Error> {
         let division = demand.divide(ask.place, ask.ram, ask.buffer, &ask.pin)?;
         let fetches = division.fetches(ask.place, demand.model);
-        Ok(Self { demand, ask, division, fetches })
+        let pieces = |tiles: Tiles<'_>| {
+            let tiles = tiles.map(|tile| tile.span).filter(|_| ask.place == Place::File);
+            let fetched = |span| division.fetched(ask.place, span) as f64;
+            tiles.map(|span| Piece { bytes: span.len as f64, fetched: fetched(span) }).collect()
+        };
+        let stack = pieces(demand.model.stack_tiles(division.max_tile));
+        let head = pieces(demand.model.head_tiles(division.max_tile));
+        Ok(Self { demand, ask, division, fetches, stack, head })
     }
 
     /// Bytes fetched for a generated token of this depth, at most.
     fn token_bytes(&self, depth: usize) -> u64 {
+        self.bytes(depth, 1, self.cost(depth, Work { generated: 1, ..Work::default() }).heads)
+    }
+
+    fn bytes(&self, depth: usize, rows: usize, heads: u64) -> u64 {
         let Fetches { pass, head, row, .. } = self.fetches;
-        let heads = self.cost(depth, Work { generated: 1, ..Work::default() }).heads;
-        depth as u64 * pass + heads * head + row
+        depth as u64 * pass + heads * head + rows as u64 * row
     }
 
     /// The same with what may be read ahead in vain: the most, as a budget of bytes counts it.
@@ -173,36 +210,70 @@ impl<'d> Plan<'d> {
     /// A generated token of this depth after `older` positions.
     fn decode(&self, machine: &Machine, depth: usize, older: usize) -> Time {
         let cost = self.cost(depth, Work { generated: 1, older, ..Work::default() });
-        self.time(machine, cost, self.token_bytes(depth), depth * (older + 1))
+        self.time(machine, cost, Task { depth, rows: 1, reads: depth * (older + 1), kv: machine.kv })
     }
 
     /// Seconds of a generated token at most: nothing overlaps.
     fn worst_seconds(&self, machine: &Machine, depth: usize, older: usize) -> f64 {
-        let cost = self.cost(depth, Work { generated: 1, older, ..Work::default() });
-        self.time(machine, cost, self.worst_bytes(depth), depth * (older + 1)).worst()
+        let in_vain = machine.flash.map_or(0.0, |flash| self.fetches.ahead as f64 / flash);
+        self.decode(machine, depth, older).worst() + in_vain
     }
 
     /// A prompt, from an empty cache.
     fn prefill(&self, machine: &Machine, prompt: usize) -> Time {
         let depth = self.demand.settings.max_loops;
         let cost = self.cost(depth, Work { prompt, ..Work::default() });
-        let Fetches { pass, head, row, .. } = self.fetches;
-        let fetched = depth as u64 * pass + cost.heads * head + prompt as u64 * row;
-        self.time(machine, cost, fetched, depth * (prompt * (prompt + 1) / 2))
+        let reads = depth * (prompt * (prompt + 1) / 2);
+        self.time(machine, cost, Task { depth, rows: prompt, reads, kv: machine.prompt_kv })
     }
 
-    /// `reads` are positions whose K and V are read in each layer.
-    fn time(&self, machine: &Machine, cost: Cost, fetched: u64, reads: usize) -> Time {
+    fn time(&self, machine: &Machine, cost: Cost, task: Task) -> Time {
         let config = self.demand.model.config();
-        let reads = (reads * config.layers) as f64;
+        let reads = (task.reads * config.layers) as f64;
         let products = cost.macs as f64 - reads * 2.0 * config.q_width() as f64;
-        Time {
+        let fetched = self.bytes(task.depth, task.rows, cost.heads) as f64;
+        let time = Time {
             place: self.ask.place,
-            fetching: machine.flash.map_or(0.0, |flash| fetched as f64 / flash),
+            fetching: machine.flash.map_or(0.0, |flash| fetched / flash),
             weights: cost.bytes as f64 / machine.memory,
             products: products / machine.macs,
-            attention: reads * kv_bytes(self.demand.model, &self.demand.settings) as f64 / machine.kv,
+            attention: reads * kv_bytes(self.demand.model, &self.demand.settings) as f64 / task.kv,
+            seconds: 0.0,
+        };
+        let seconds = match self.ask.place {
+            Place::File => self.overlapping(machine, &time, cost.heads, task),
+            Place::Memory | Place::Flash => time.worst(),
+        };
+        Time { seconds, ..time }
+    }
+
+    /// Seconds with tiles fetched while others compute. A tile of the stack, or of the head, computes for
+    /// its share of what the stack or the head takes.
+    fn overlapping(&self, machine: &Machine, time: &Time, heads: u64, task: Task) -> f64 {
+        let config = self.demand.model.config();
+        let sum = |pieces: &[Piece]| pieces.iter().map(|piece| piece.bytes).sum::<f64>();
+        let head_bytes = sum(&self.head);
+        let head_macs = (config.vocab * config.hidden) as f64;
+        let head = (head_bytes / machine.memory).max(head_macs / machine.macs);
+        let stack = (time.computing() - heads as f64 * head).max(0.0) / task.depth as f64;
+        let fetching = |bytes: f64| machine.flash.map_or(0.0, |flash| bytes / flash);
+        let steps = |pieces: &[Piece], seconds: f64, bytes: f64| -> Vec<Step> {
+            let step = |piece: &Piece| Step {
+                computing: seconds * piece.bytes / bytes,
+                fetching: fetching(piece.fetched),
+            };
+            pieces.iter().map(step).collect()
+        };
+        let stack = steps(&self.stack, stack, sum(&self.stack));
+        let head = steps(&self.head, head, head_bytes);
+        let mut tiles = Vec::new();
+        for left in (0..task.depth as u64).rev() {
+            tiles.extend_from_slice(&stack);
+            if left < heads {
+                tiles.extend_from_slice(&head);
+            }
         }
+        overlap::seconds(fetching(task.rows as f64 * self.fetches.row as f64), &tiles)
     }
 
     /// The position of a token in the middle of an answer: half-way from the prompt to the context's end.

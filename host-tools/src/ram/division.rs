@@ -159,7 +159,7 @@ impl<'d> Demand<'d> {
             None => None,
         };
         let pins = match place {
-            Place::File => match pin.tiles(self.model, &Tiles::of(self.model, max_tile), room) {
+            Place::File => match pin.tiles(self.model, &self.tiles(max_tile), room) {
                 Err(Error::DoesNotFit(why)) => {
                     let least = self.least(place, buffer, pin)? / 1024;
                     return Err(Error::DoesNotFit(format!("{why}; that takes {least}K at least")));
@@ -172,6 +172,10 @@ impl<'d> Demand<'d> {
             parts.weights = pins.iter().map(|pin| pin.len).sum();
         }
         Ok(Division { parts, max_tile, pins })
+    }
+
+    fn tiles(&self, max_tile: usize) -> Tiles {
+        Tiles::of(self.model, max_tile, self.settings.max_loops)
     }
 
     /// What there must be before the first weight is pinned, and the largest tile.
@@ -253,7 +257,7 @@ impl<'d> Demand<'d> {
             let (parts, max_tile) = self.needed(place, Some(ram), buffer)?;
             let named = match (place, pin) {
                 (Place::File, PinChoice::Parts { .. }) => {
-                    pin.tiles(self.model, &Tiles::of(self.model, max_tile), None)?
+                    pin.tiles(self.model, &self.tiles(max_tile), None)?
                 }
                 _ => Vec::new(),
             };
@@ -276,6 +280,12 @@ impl Division {
             Place::Memory => Fetches::default(),
             Place::File | Place::Flash => Fetches::of(model, &Planned { division: self, place }),
         }
+    }
+
+    /// Bytes that are fetched for a tile, or for a part of one, whenever it is read.
+    #[must_use]
+    pub fn fetched(&self, place: Place, span: Span) -> u64 {
+        Planned { division: self, place }.fetched(span)
     }
 }
 

@@ -107,7 +107,7 @@ impl RamArgs {
         let division = demand.divide(place, self.ram, model.block_buffer, &self.pin)?;
         if place == Place::File {
             debug_assert_eq!(division.max_tile, store.max_tile());
-            pins::note_order(&pins::Tiles::of(&opened.model, division.max_tile).stack, division.max_tile);
+            pins::note_order(opened.model.stack_tiles(division.max_tile), division.max_tile);
         }
         store.pin(&division.pins).map_err(|_| {
             let bytes = human_bytes(division.parts.weights as u64);

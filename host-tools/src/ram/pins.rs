@@ -3,20 +3,22 @@
 use super::PinChoice;
 use crate::error::Error;
 use crate::report::human_bytes;
-use ouro_runtime::model::{Model, Part, Tile};
+use ouro_runtime::model::{self, Model, Part, Tile};
 use ouro_runtime::store::Span;
 use std::ops::RangeInclusive;
 
-/// The tiles of one pass through the stack, and those of the head.
+/// The tiles of one pass through the stack, which a token makes so often at most, and those of the head.
 #[derive(Clone, Debug)]
 pub(super) struct Tiles {
-    pub(super) stack: Vec<Tile>,
+    stack: Vec<Tile>,
     head: Vec<Tile>,
+    loops: usize,
 }
 
 impl Tiles {
-    pub(super) fn of(model: &Model<'_>, max_tile: usize) -> Self {
-        Self { stack: model.stack_tiles(max_tile).collect(), head: model.head_tiles(max_tile).collect() }
+    pub(super) fn of(model: &Model<'_>, max_tile: usize, loops: usize) -> Self {
+        let (stack, head) = (model.stack_tiles(max_tile), model.head_tiles(max_tile));
+        Self { stack: stack.collect(), head: head.collect(), loops }
     }
 }
 
@@ -29,12 +31,12 @@ impl PinChoice {
     pub(super) fn tiles(
         &self,
         model: &Model<'_>,
-        Tiles { stack, head }: &Tiles,
+        Tiles { stack, head, loops }: &Tiles,
         room: Option<usize>,
     ) -> Result<Vec<Span>, Error> {
         let mut pins = match self {
             Self::None => Vec::new(),
-            Self::Auto => choose_pins(&spans(stack), &spans(head), room.unwrap_or_default()),
+            Self::Auto => choose_pins(&spans(stack), &spans(head), *loops, room.unwrap_or_default()),
             Self::Parts { layers, head: with_head } => {
                 check_layers(layers, model)?;
                 let chosen = |tile: &&Tile| match tile.part {
@@ -81,7 +83,8 @@ fn check_layers(layers: &[RangeInclusive<usize>], model: &Model<'_>) -> Result<(
 }
 
 /// Says so where the order of tensors in the file makes many more tiles than there need be.
-pub(super) fn note_order(stack: &[Tile], max_tile: usize) {
+pub(super) fn note_order(stack: model::Tiles<'_>, max_tile: usize) {
+    let stack: Vec<Tile> = stack.collect();
     let bytes: usize = stack.iter().map(|tile| tile.span.len).sum();
     let layers = stack.chunk_by(|a, b| a.part == b.part).count();
     let enough = bytes / max_tile.max(1) + layers;
@@ -94,14 +97,17 @@ pub(super) fn note_order(stack: &[Tile], max_tile: usize) {
     }
 }
 
-/// The tiles to keep in `room` bytes so that a token fetches the fewest: the stack first, as it is
-/// read in every loop, then the head.
+/// The tiles to keep in `room` bytes so that a token of so many loops fetches the fewest: the stack
+/// first, as it is read in every loop, then the head. With one loop they are read equally often.
 ///
 /// Which tiles of the stack, makes no difference to the bytes: a pass reads each once. It does to the
 /// time: between two tiles that are fetched there should be as much to compute as possible, so what
 /// is kept is spread evenly.
 #[must_use]
-pub fn choose_pins(stack: &[Span], head: &[Span], room: usize) -> Vec<Span> {
+pub fn choose_pins(stack: &[Span], head: &[Span], loops: usize, room: usize) -> Vec<Span> {
+    if loops == 1 {
+        return spread(&[stack, head].concat(), room);
+    }
     let mut pins = spread(stack, room);
     let left = room - pins.iter().map(|pin| pin.len).sum::<usize>();
     if pins.len() == stack.len() {

@@ -99,7 +99,7 @@ fn what_is_chosen_fits_and_is_spread() {
             assert!(pins.windows(2).all(|pair| pair[1].offset - pair[0].offset == 2), "{pins:?}");
         }
         // With one loop the head is read as often as the stack.
-        if case % 2 == 1 && tiles.len() % 2 == 0 {
+        if case % 2 == 1 && tiles.len().is_multiple_of(2) {
             let pins = choose_pins(stack, head, 1, tiles.len() / 2);
             assert!(pins.windows(2).all(|pair| pair[1].offset - pair[0].offset == 2), "{pins:?}");
             assert_eq!(pins.len(), tiles.len() / 2);
@@ -237,13 +237,17 @@ fn the_plan_is_what_a_run_takes() {
                 let fetched = counter(&long, "bytes_fetched") - counter(&short, "bytes_fetched");
                 // An embedding that is at hand already is not fetched again, nor are three tiles or fewer,
                 // which stay in the parts of the block buffer. In each of three layers a short tile may have
-                // come with the page before it, and what was on order at the end need not have arrived.
+                // come with the page before it. Two tiles are on order at the end, which one run counts and the
+                // other does not.
                 let embeddings = 5 * bytes(per_token, "embedding_at_most");
                 let tile = bytes(&planned, "max_tile");
                 let stays = bytes(per_token, "loop") <= 3 * tile;
-                let spare = 2 * tile + 5 * loops * 3 * 4096;
-                assert!(fetched <= expected + embeddings, "{label}: {fetched}, {expected}");
-                assert!(stays || fetched + spare >= expected, "{label}: {fetched}, {expected}");
+                let short_tiles = 5 * loops * 3 * 4096;
+                assert!(fetched <= expected + embeddings + 2 * tile, "{label}: {fetched}, {expected}");
+                assert!(
+                    stays || fetched + 2 * tile + short_tiles >= expected,
+                    "{label}: {fetched}, {expected}"
+                );
                 exact += usize::from(!stays);
                 let most = per_token["by_depth"][loops as usize - 1].as_u64().unwrap();
                 assert_eq!(most, expected / 5 + bytes(per_token, "embedding_at_most"));

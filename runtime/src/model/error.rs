@@ -186,7 +186,7 @@ impl fmt::Display for ModelError {
                 unknown(f, "ouro.kv.sharing", found, KvSharing::ALL.map(KvSharing::name))
             }
             Self::MetadataChecksum => f.write_str(
-                "the metadata and the table of tensors have another checksum than the file says (ouro.checksum.metadata): it is damaged; copy it again",
+                "the metadata and the table of tensors have another checksum than the file says (ouro.checksum.metadata), expected the same; copy the file again",
             ),
             Self::NotFinite { name } => {
                 write!(f, "{name} holds infinities or NaN, expected finite numbers; {CONVERT_AGAIN}")

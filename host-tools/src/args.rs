@@ -1,7 +1,7 @@
 //! Options that several commands share.
 
 use crate::error::Error;
-use crate::ram::largest_tile;
+use crate::ram::block_buffer;
 use crate::store::{BUILT_IN, HostStore, StoreKind, Verify, is_built_in};
 use clap::ValueEnum;
 use ouro_runtime::depth::{ExitPolicy, FixedDepth, Margin, QExit, StepDifference, TopProbability};
@@ -21,8 +21,8 @@ pub struct ModelArgs {
     /// Where the weights live while the model runs [default: memory; file with --ram]
     #[arg(long, value_enum)]
     pub store: Option<StoreKind>,
-    /// Bytes of the one buffer that tiles pass through with --store file: one third computes while
-    /// the others are filled; K, M and G are understood [default: 4M, less with a small --ram]
+    /// Bytes of the one buffer that tiles pass through with --store file: one half computes while
+    /// the other is filled; K, M and G are understood [default: 4M, less with a small --ram]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub block_buffer: Option<usize>,
     /// When to compare weights with the checksums that `ouro quantize` writes
@@ -51,7 +51,7 @@ impl ModelArgs {
                 "the built-in model is in memory already; --store file and --ram need a file: give -m FILE";
             return Err(Error::Usage(text.to_owned()));
         }
-        let max_tile = largest_tile(self.block_buffer, ram);
+        let max_tile = block_buffer(self.block_buffer, ram) / 2;
         Ok(HostStore::open(&self.model, kind, max_tile)?.verifying(self.verify))
     }
 

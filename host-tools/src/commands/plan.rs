@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::open::{Memories, Opened};
 use crate::plan::{Ask, BOARDS, Board, Machine, Outline, Report, measure, measure_disk};
 use crate::quantize::{FileType, Source};
-use crate::ram::{Demand, Place, RamArgs, largest_tile};
+use crate::ram::{Demand, Place, RamArgs, block_buffer};
 use crate::report::human_bytes;
 use crate::store::{HostStore, StoreKind, Verify, is_built_in};
 use clap::builder::PossibleValuesParser;
@@ -188,7 +188,7 @@ fn open(args: &Args, ram: Option<usize>, place: Place) -> Result<HostStore, Erro
         // Refused where weights would have to be in a file.
         _ if is_built_in(model) && place == Place::File => args.model.open_within(ram),
         _ => {
-            let max_tile = largest_tile(*asked, ram);
+            let max_tile = block_buffer(*asked, ram) / 2;
             Ok(HostStore::open(model, StoreKind::File, max_tile)?.verifying(*verify))
         }
     }

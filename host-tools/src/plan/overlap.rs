@@ -71,12 +71,4 @@ mod tests {
         let apart = [pinned, fetched].concat();
         close(seconds(0.0, &apart), 20.0 + 2.0 * (10 - FileStore::AHEAD) as f64);
     }
-
-    /// Tiles that take long to compute and tiles that do not, by turns: two read ahead even it out.
-    #[test]
-    fn reading_ahead_evens_out() {
-        let uneven: Vec<Step> =
-            (0..100).map(|n| Step { computing: [0.0, 2.0][n % 2], fetching: 1.0 }).collect();
-        close(seconds(0.0, &uneven), 100.0);
-    }
 }

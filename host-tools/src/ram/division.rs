@@ -1,7 +1,7 @@
 //! The account of memory, to the byte: the one that `ouro run` goes by and `ouro plan` shows.
 
 use super::pins::Tiles;
-use super::{PinChoice, largest_tile};
+use super::{PinChoice, block_buffer};
 use crate::error::Error;
 use crate::open::{Opened, session_error};
 use crate::report::human_bytes;
@@ -191,7 +191,7 @@ impl<'d> Demand<'d> {
         let session = of_all(Session::arena_bytes(self.model, &self.settings))?;
         let kv = of_all(Session::kv_bytes(self.model, &self.settings))?;
         let buffer = match place {
-            Place::File => HostStore::buffer(self.file, largest_tile(asked, ram), self.has_sums),
+            Place::File => HostStore::buffer(self.file, block_buffer(asked, ram) / 2, self.has_sums),
             Place::Memory | Place::Flash => Buffer { max_tile: usize::MAX, bytes: 0 },
         };
         let weights =

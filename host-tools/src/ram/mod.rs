@@ -11,7 +11,7 @@ use crate::args::ModelArgs;
 use crate::error::Error;
 use crate::open::Opened;
 use crate::report::human_bytes;
-use crate::store::{FileStore, HostStore};
+use crate::store::HostStore;
 use ouro_runtime::session::Settings;
 use ouro_runtime::store::Store;
 use std::ops::RangeInclusive;
@@ -79,11 +79,11 @@ const BLOCK_BUFFER: usize = 4 << 20;
 /// The least that is chosen for a small memory.
 const SMALLEST_BLOCK_BUFFER: usize = 128 << 10;
 
-/// Bytes of a part of the block buffer, which has what was asked for, else a small part of the memory.
+/// Bytes of the block buffer: what was asked for, else a small part of the memory.
 #[must_use]
-pub fn largest_tile(asked: Option<usize>, ram: Option<usize>) -> usize {
+pub fn block_buffer(asked: Option<usize>, ram: Option<usize>) -> usize {
     let usual = |ram: usize| (ram / 32).clamp(SMALLEST_BLOCK_BUFFER, BLOCK_BUFFER);
-    asked.unwrap_or_else(|| ram.map_or(BLOCK_BUFFER, usual)) / FileStore::PARTS
+    asked.unwrap_or_else(|| ram.map_or(BLOCK_BUFFER, usual))
 }
 
 impl RamArgs {

@@ -1,7 +1,5 @@
-//! A file read tile by tile into one block buffer of three parts: while the tile in one of them
-//! computes, a thread fetches the two that follow into the others. With two on order the disk has work
-//! as long as computing a tile takes no longer than reading two: short waits of the one are not handed
-//! on to the other.
+//! A file read tile by tile into one block buffer of two halves: while the tile in one of them
+//! computes, a thread fetches the next one into the other.
 //!
 //! The thread reads tiles one after another, each with one call: the kernel cuts that into as many
 //! requests as the disk takes at a time. Several threads would not be faster, and two tiles fetched
@@ -24,13 +22,13 @@ use std::time::Instant;
 /// The longest small read.
 const SMALL: usize = 64 << 10;
 
-/// A file on a disk, read through one block buffer: while the tile in one part of it computes, a thread
-/// fetches those that follow into the others.
+/// A file on a disk, read through one block buffer of two halves: while the tile in one of them
+/// computes, a thread fetches the next one into the other.
 #[derive(Debug)]
 pub struct FileStore {
     reader: Arc<Reader>,
     max_tile: usize,
-    parts: [Part; Self::PARTS],
+    halves: [Half; 2],
     small: Small,
     current: Current,
     /// What the thread that reads shall do; started with the first tile.
@@ -38,9 +36,9 @@ pub struct FileStore {
     counters: StoreCounters,
 }
 
-/// One part of the block buffer.
+/// One half of the block buffer.
 #[derive(Debug)]
-enum Part {
+enum Half {
     /// Nothing of use.
     Free(Pages),
     /// A tile is on its way. The mutex is never locked: with it, threads may look at a store at
@@ -48,16 +46,6 @@ enum Part {
     Filling { span: Span, filled: Mutex<Receiver<Filled>> },
     /// A tile.
     Full { span: Span, pages: Pages },
-}
-
-impl Part {
-    /// Whether `want` is in it, or soon will be.
-    fn holds(&self, want: Span) -> bool {
-        match self {
-            Self::Filling { span, .. } | Self::Full { span, .. } => span.contains(want),
-            Self::Free(_) => false,
-        }
-    }
 }
 
 /// A tile to be read.
@@ -89,7 +77,7 @@ struct Small {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Current {
     Nowhere,
-    Part(usize, Span),
+    Half(usize, Span),
     Small(Span),
 }
 
@@ -101,19 +89,17 @@ fn cover(span: Span) -> Span {
     Span { offset, len: len.and_then(|len| usize::try_from(len).ok()).unwrap_or(usize::MAX) }
 }
 
-/// Pages of a part that has room for any tile of up to `max_tile` bytes.
-fn pages_of_part(max_tile: usize) -> usize {
+/// Pages of a half that has room for any tile of up to `max_tile` bytes.
+fn pages_of_half(max_tile: usize) -> usize {
     max_tile.div_ceil(PAGE).saturating_add(1)
 }
 
 impl FileStore {
-    /// Parts of the block buffer, each with room for a tile.
-    pub const PARTS: usize = 3;
-    /// Tiles that are fetched while one computes.
-    pub const AHEAD: usize = Self::PARTS - 1;
+    /// Tiles that are fetched beside the current one.
+    pub const AHEAD: usize = 1;
 
     /// A store over the file at `path`, past the page cache if the file system allows it. Tiles have
-    /// up to `max_tile` bytes, one part of the block buffer; that is rounded up to [`MIN_TILE`] and down
+    /// up to `max_tile` bytes, half of the block buffer; that is rounded up to [`MIN_TILE`] and down
     /// to the size of the file.
     ///
     /// # Errors
@@ -133,7 +119,7 @@ impl FileStore {
     /// Bytes of memory of a store whose tiles have up to `max_tile` bytes.
     #[must_use]
     pub fn memory_bytes(max_tile: usize) -> usize {
-        let pages = pages_of_part(max_tile).saturating_mul(Self::PARTS).saturating_add(pages_of_part(SMALL));
+        let pages = pages_of_half(max_tile).saturating_mul(2).saturating_add(pages_of_half(SMALL));
         pages.saturating_mul(PAGE)
     }
 
@@ -172,12 +158,12 @@ impl FileStore {
 
     fn of(reader: Reader, max_tile: usize) -> io::Result<Self> {
         let max_tile = Self::largest_tile(reader.len(), max_tile);
-        let part = || Pages::new(pages_of_part(max_tile)).map(Part::Free);
-        let pages = Pages::new(pages_of_part(SMALL))?;
+        let half = || Pages::new(pages_of_half(max_tile)).map(Half::Free);
+        let pages = Pages::new(pages_of_half(SMALL))?;
         Ok(Self {
             reader: Arc::new(reader),
             max_tile,
-            parts: [part()?, part()?, part()?],
+            halves: [half()?, half()?],
             small: Small { pages, span: Span::EMPTY, weights: u64::MAX },
             current: Current::Nowhere,
             orders: None,
@@ -185,44 +171,43 @@ impl FileStore {
         })
     }
 
-    /// The part in which `want` is, or soon will be.
-    fn part_with(&self, want: Span) -> Option<usize> {
-        self.parts.iter().position(|part| part.holds(want))
+    /// The half in which `want` is, or soon will be.
+    fn half_with(&self, want: Span) -> Option<usize> {
+        self.halves.iter().position(|half| match half {
+            Half::Filling { span, .. } | Half::Full { span, .. } => span.contains(want),
+            Half::Free(_) => false,
+        })
     }
 
-    /// A part that is not being filled and holds none of these: rather one without a tile.
-    fn spare_part(&self, needed: &[Span]) -> Option<usize> {
-        let is_spare = |part: &Part| match part {
-            Part::Full { .. } => !needed.iter().any(|span| part.holds(*span)),
-            Part::Free(_) | Part::Filling { .. } => false,
-        };
-        let free = self.parts.iter().position(|part| matches!(part, Part::Free(_)));
-        free.or_else(|| self.parts.iter().position(is_spare))
+    /// A half that is not being filled: rather one without a tile.
+    fn spare_half(&self) -> Option<usize> {
+        let free = self.halves.iter().position(|half| matches!(half, Half::Free(_)));
+        free.or_else(|| self.halves.iter().position(|half| matches!(half, Half::Full { .. })))
     }
 
-    /// Has a tile fetched into a part that is not being filled.
-    fn start(&mut self, part: usize, want: Span) -> io::Result<()> {
+    /// Has a tile fetched into a half that is not being filled.
+    fn start(&mut self, half: usize, want: Span) -> io::Result<()> {
         let orders = match &self.orders {
             Some(orders) => orders,
             None => self.orders.insert(start_thread(Arc::clone(&self.reader))?),
         };
-        let place = &mut self.parts[part];
+        let place = &mut self.halves[half];
         let pages = match place {
-            Part::Free(pages) | Part::Full { pages, .. } => std::mem::take(pages),
-            Part::Filling { .. } => return Ok(()),
+            Half::Free(pages) | Half::Full { pages, .. } => std::mem::take(pages),
+            Half::Filling { .. } => return Ok(()),
         };
         let span = cover(want);
         let (sender, filled) = sync_channel(1);
-        *place = Part::Filling { span, filled: Mutex::new(filled) };
+        *place = Half::Filling { span, filled: Mutex::new(filled) };
         // Where the thread is gone, it will be noticed that it drops the order.
         let _ = orders.send(Order { span, pages, filled: sender });
         Ok(())
     }
 
-    /// Waits until a part is filled.
-    fn finish(&mut self, part: usize) -> io::Result<()> {
-        let place = &mut self.parts[part];
-        let Part::Filling { span, filled } = place else { return Ok(()) };
+    /// Waits until a half is filled.
+    fn finish(&mut self, half: usize) -> io::Result<()> {
+        let place = &mut self.halves[half];
+        let Half::Filling { span, filled } = place else { return Ok(()) };
         let span = *span;
         let filled = filled.get_mut().unwrap_or_else(PoisonError::into_inner);
         let done = match filled.try_recv() {
@@ -236,73 +221,61 @@ impl FileStore {
             done => done.ok(),
         };
         let filled = done.ok_or_else(|| io::Error::other("the reading thread ended"))?;
-        self.keep(part, span, filled)
+        self.keep(half, span, filled)
     }
 
     /// Takes what came from the disk.
-    fn keep(&mut self, part: usize, span: Span, Filled { pages, result }: Filled) -> io::Result<()> {
-        let place = &mut self.parts[part];
+    fn keep(&mut self, half: usize, span: Span, Filled { pages, result }: Filled) -> io::Result<()> {
+        let place = &mut self.halves[half];
         self.counters.requests += 1;
         match result {
             Ok(()) => {
-                *place = Part::Full { span, pages };
+                *place = Half::Full { span, pages };
                 self.counters.tiles += 1;
                 self.counters.bytes += span.len as u64;
                 Ok(())
             }
             Err(error) => {
-                *place = Part::Free(pages);
+                *place = Half::Free(pages);
                 Err(error)
             }
         }
     }
 
     /// Takes what has arrived though nobody waits for it: a tile that was announced and is not wanted
-    /// after all must not take up its part for good.
+    /// after all must not take up its half for good.
     fn receive(&mut self) {
-        for part in 0..self.parts.len() {
-            let Part::Filling { span, filled } = &mut self.parts[part] else { continue };
+        for half in 0..self.halves.len() {
+            let Half::Filling { span, filled } = &mut self.halves[half] else { continue };
             let span = *span;
             if let Ok(filled) = filled.get_mut().unwrap_or_else(PoisonError::into_inner).try_recv() {
                 // What went wrong is said once the tile is wanted.
-                let _ = self.keep(part, span, filled);
+                let _ = self.keep(half, span, filled);
             }
         }
     }
 
-    /// What follows is on its way before `want` is waited for, so that the disk never idles while there
-    /// is something to read.
-    fn load_tile(&mut self, want: Span, next: &[Span]) -> io::Result<Current> {
+    /// `next` is on its way before `want` is waited for: the half that was used last is free by
+    /// now, and the disk never idles while there is something to read.
+    fn load_tile(&mut self, want: Span, next: Option<Span>) -> io::Result<Current> {
         self.receive();
-        let part = match self.part_with(want) {
-            Some(part) => part,
+        let half = match self.half_with(want) {
+            Some(half) => half,
             None => {
-                // One at least is not being filled: the part that was used last.
-                let spare = self.spare_part(next).or_else(|| self.spare_part(&[]));
-                let part = spare.unwrap_or_default();
-                self.start(part, want)?;
-                part
+                let half = self.spare_half().unwrap_or_default();
+                self.start(half, want)?;
+                half
             }
         };
-        self.order(want, next);
-        self.finish(part)?;
-        // What was on order in vain has come before it.
-        self.receive();
-        self.order(want, next);
-        Ok(Current::Part(part, want))
-    }
-
-    /// Has fetched what follows, as far as there are parts for it.
-    fn order(&mut self, want: Span, next: &[Span]) {
-        let needed = [&[want][..], next].concat();
-        for &next in next {
-            if self.part_with(next).is_none()
-                && let Some(part) = self.spare_part(&needed)
-            {
-                // What goes wrong is said once the tile is wanted.
-                let _ = self.start(part, next);
-            }
+        let other = 1 - half;
+        if let Some(next) = next.filter(|next| self.half_with(*next).is_none())
+            && !matches!(self.halves[other], Half::Filling { .. })
+        {
+            // As above.
+            let _ = self.start(other, next);
         }
+        self.finish(half)?;
+        Ok(Current::Half(half, want))
     }
 
     fn load_small(&mut self, want: Span) -> io::Result<Current> {
@@ -357,10 +330,10 @@ impl Store for FileStore {
         if want.len > max {
             return Err(StoreError::TooLarge { span: want, max });
         }
-        let mut next: Vec<Span> = next.into_iter().take(Self::AHEAD).collect();
-        let is_small = next.is_empty() && want.len <= SMALL && self.part_with(want).is_none();
-        next.retain(|next| next.len <= max && next.end() <= len);
-        let loaded = if is_small { self.load_small(want) } else { self.load_tile(want, &next) };
+        let next = next.into_iter().next();
+        let is_small = next.is_none() && want.len <= SMALL && self.half_with(want).is_none();
+        let next = next.filter(|next| next.len <= max && next.end() <= len);
+        let loaded = if is_small { self.load_small(want) } else { self.load_tile(want, next) };
         self.current = loaded.map_err(|error| match (error.raw_os_error(), error.kind()) {
             (Some(code), _) => StoreError::Io { span: want, code },
             // The second: it has become shorter.
@@ -376,10 +349,10 @@ impl Store for FileStore {
         match std::mem::replace(&mut self.current, Current::Nowhere) {
             Current::Nowhere => {}
             Current::Small(_) => self.small.span = Span::EMPTY,
-            Current::Part(part, _) => {
-                let part = &mut self.parts[part];
-                if let Part::Full { pages, .. } = part {
-                    *part = Part::Free(std::mem::take(pages));
+            Current::Half(half, _) => {
+                let half = &mut self.halves[half];
+                if let Half::Full { pages, .. } = half {
+                    *half = Half::Free(std::mem::take(pages));
                 }
             }
         }
@@ -388,7 +361,7 @@ impl Store for FileStore {
     fn current(&self) -> Span {
         match self.current {
             Current::Nowhere => Span::EMPTY,
-            Current::Part(_, span) | Current::Small(span) => span,
+            Current::Half(_, span) | Current::Small(span) => span,
         }
     }
 
@@ -396,8 +369,8 @@ impl Store for FileStore {
         let (pages, held, span) = match self.current {
             Current::Nowhere => return &[],
             Current::Small(span) => (&self.small.pages, self.small.span, span),
-            Current::Part(part, span) => match &self.parts[part] {
-                Part::Full { span: held, pages } => (pages, *held, span),
+            Current::Half(half, span) => match &self.halves[half] {
+                Half::Full { span: held, pages } => (pages, *held, span),
                 _ => return &[],
             },
         };
@@ -415,34 +388,5 @@ impl Store for FileStore {
 
     fn counters(&self) -> StoreCounters {
         self.counters
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ouro_runtime::sample::SplitMix64;
-
-    /// Whenever a tile computes, those that follow are there or on their way, also after a wrong guess:
-    /// the disk idles only if computing takes longer than reading all of them.
-    #[test]
-    fn what_follows_is_always_on_its_way() {
-        const TILES: u64 = 40;
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), vec![7; TILES as usize * PAGE]).unwrap();
-        let mut store = FileStore::open(file.path(), PAGE).unwrap();
-        let tile = |number: u64| Span { offset: number % TILES * PAGE as u64, len: PAGE };
-        let mut random = SplitMix64::new(5);
-        let mut number = 0;
-        for _ in 0..2000 {
-            let next = [tile(number + 1), tile(number + 2)];
-            store.load(tile(number), next).unwrap();
-            assert!(next.iter().all(|next| store.part_with(*next).is_some()), "{:?}", store.parts);
-            // One in ten goes elsewhere, where none of the parts is.
-            let goes_on = !random.bits().is_multiple_of(10);
-            number += if goes_on { 1 } else { 3 + random.bits() % (TILES - 6) };
-        }
-        let counters = store.counters();
-        assert!(counters.tiles > 2000 && counters.tiles < 3000, "{counters:?}");
     }
 }

@@ -190,7 +190,7 @@ impl From<FileStore> for HostStore {
 
 impl HostStore {
     /// Opens a file, or the built-in model, which is always in memory; a tile of a file that is not
-    /// has up to `max_tile` bytes, one part of the block buffer.
+    /// has up to `max_tile` bytes, half of the block buffer.
     ///
     /// # Errors
     /// [`Error::BadInput`] if it can't be read.

@@ -28,7 +28,7 @@ Examples:
 
 Memory is to the byte what `ouro run` takes with the same options, by the same code; nothing is read but
 the file's header, or not even that with --like. Weights in a file are fetched while others compute,
-two tiles ahead; computing is the longer of reading weights from memory and of multiplying, and then
+one tile ahead; computing is the longer of reading weights from memory and of multiplying, and then
 reading K and V. From mapped flash, as firmware reads it, nothing overlaps. With --measure the rates are
 those of this machine: a piece of the model is run, and the file is read past the page cache.")]
 pub struct Args {

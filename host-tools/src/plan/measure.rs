@@ -135,11 +135,14 @@ impl Times {
         // A prompt's products grow with its length, its attention with the square: two lengths tell them apart.
         let reads = |rows: usize| (rows * (rows + 1) / 2) as f64;
         let parts = rows as f64 / rows.div_ceil(2) as f64;
-        let per_read = (self.prompt - parts * self.half) / (reads(rows) - parts * reads(rows.div_ceil(2)));
-        let attention = (per_read * reads(rows)).clamp(0.0, 0.9 * self.prompt);
+        let more_reads = reads(rows) - parts * reads(rows.div_ceil(2));
+        let attention = match (self.prompt - parts * self.half) / more_reads * reads(rows) {
+            attention if more_reads > 0.0 && attention > 0.0 => attention.min(0.9 * self.prompt),
+            _ => 0.0,
+        };
         // Where there is none to be seen, it is no slower than for a position alone.
         let bytes = reads(rows) * super::kv_bytes(model, settings) as f64;
-        let prompt_kv = (bytes / attention).max(kv);
+        let prompt_kv = if attention > 0.0 { (bytes / attention).max(kv) } else { kv };
         let attention = bytes / prompt_kv;
         let layer = cost(Work { prompt: 1, ..Work::default() });
         let head = (config.vocab * config.hidden) as f64;

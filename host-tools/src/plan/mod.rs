@@ -11,7 +11,7 @@
 //!           = matrices + attention                    in memory
 //! ```
 //!
-//! From a file, tiles are read while those before them compute, two ahead at most: what is fetched where
+//! From a file, a tile is read while the one before it computes: what is fetched where
 //! little is computed, is waited for (`overlap.rs`). Weights that were fetched are read once more from
 //! memory by whoever computes. The worst case of a token is the full depth at the end of the context with
 //! nothing overlapping.

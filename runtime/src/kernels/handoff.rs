@@ -18,8 +18,9 @@ const ROUND: usize = 1 << 16;
 /// A place where one thread offers work and others look for some. Whoever offers works too and
 /// waits for those alone who have joined: one who is late is not waited for, so a hand-off never
 /// costs more than it is worth. It makes a pool of threads that stay awake, or of the second core of
-/// a microcontroller, where each has a [`Helper`] look for work over and over. Nothing here blocks or
-/// allocates.
+/// a microcontroller, where each has a [`Helper`] look for work over and over. Nothing here sleeps or
+/// allocates. It needs atomic instructions, which Cortex-M0+ lacks, and a core for each: who offers
+/// from an interrupt waits for ever for a helper that it has interrupted.
 pub struct Handoff {
     state: AtomicUsize,
     /// Whether somebody offers.
@@ -75,7 +76,7 @@ pub struct Helper<'h> {
 
 impl Helper<'_> {
     /// Joins work that is offered, if it is not what was joined last, and does a share of it; whether
-    /// there was any.
+    /// there was any. A panic in that share is its own thread's: who offered the work does not hear of it.
     pub fn help(&mut self) -> bool {
         let Handoff { state, work, .. } = self.handoff;
         let seen = state.load(Ordering::Relaxed);
@@ -120,12 +121,29 @@ struct Offered<'h, R: Fn()> {
 
 impl<R: Fn()> Drop for Offered<'_, R> {
     fn drop(&mut self) {
-        let Handoff { state, taken, .. } = self.handoff;
-        state.fetch_and(!OPEN, Ordering::Relaxed);
-        while state.load(Ordering::Acquire) & (ROUND - 1) != 0 {
+        self.handoff.state.fetch_and(!OPEN, Ordering::Relaxed);
+        let all_left = AllLeft(self.handoff);
+        while all_left.is_someone_there() {
             (self.relax)();
         }
-        taken.store(false, Ordering::Release);
+    }
+}
+
+/// Ends when all who have joined are done, even if whoever waits for them panics.
+struct AllLeft<'h>(&'h Handoff);
+
+impl AllLeft<'_> {
+    fn is_someone_there(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) & (ROUND - 1) != 0
+    }
+}
+
+impl Drop for AllLeft<'_> {
+    fn drop(&mut self) {
+        while self.is_someone_there() {
+            core::hint::spin_loop();
+        }
+        self.0.taken.store(false, Ordering::Release);
     }
 }
 
@@ -211,6 +229,31 @@ mod tests {
         let inner = || _ = done.fetch_add(1, Ordering::Relaxed);
         handoff.offer(&|| handoff.offer(&inner, || ()), || ());
         assert_eq!(done.into_inner(), 1);
+    }
+
+    #[test]
+    fn who_has_joined_is_waited_for_even_if_waiting_panics() {
+        let handoff = Handoff::new();
+        let (joined, left) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let this = thread::current().id();
+            scope.spawn(|| {
+                let mut helper = handoff.helper();
+                while !helper.help() {}
+            });
+            let work = || {
+                if thread::current().id() == this {
+                    while !joined.load(Ordering::Relaxed) {}
+                } else {
+                    joined.store(true, Ordering::Relaxed);
+                    thread::sleep(core::time::Duration::from_millis(50));
+                    left.store(true, Ordering::Relaxed);
+                }
+            };
+            let offer = || handoff.offer(&work, || panic!("as the test wants"));
+            assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
+            assert!(left.load(Ordering::Relaxed));
+        });
     }
 
     #[test]

@@ -74,6 +74,8 @@ mod unit {
     // A function, since stable Rust knows none of the unit's registers on these targets.
     core::arch::global_asm!(
         ".section .text.ouro_vsqrt, \"ax\", %progbits",
+        ".globl ouro_vsqrt",
+        ".hidden ouro_vsqrt",
         ".type ouro_vsqrt, %function",
         ".thumb_func",
         "ouro_vsqrt:",

@@ -58,7 +58,7 @@ pub fn check_metadata<S: Store>(store: &mut S, gguf: &Gguf<'_>) -> Result<(), Mo
 
 /// Adds the bytes from `start` to `end`.
 fn add<S: Store>(store: &mut S, hash: &mut Xxh3, mut start: u64, end: u64) -> Result<(), StoreError> {
-    let most = store.max_tile().min(PIECE) as u64;
+    let most = store.max_tile().clamp(1, PIECE) as u64;
     while start < end {
         let span = Span { offset: start, len: end.saturating_sub(start).min(most) as usize };
         store.load(span, None)?;

@@ -208,7 +208,7 @@ fn unknown<const N: usize>(
     write!(f, "; {CALIBRATE_AGAIN}")
 }
 
-/// A number with six decimals. The formatting of floats in `core` is large and may panic.
+/// A number with six decimals, if it is not huge. The formatting of floats in `core` is large and may panic.
 struct Decimal(f32);
 
 impl fmt::Display for Decimal {
@@ -220,6 +220,9 @@ impl fmt::Display for Decimal {
         f.write_str(if value.is_sign_negative() { "-" } else { "" })?;
         if value.is_infinite() {
             return f.write_str("infinity");
+        }
+        if value.abs() >= 1e18 {
+            return f.write_str("more than 10^18");
         }
         let whole = value.abs() as u64;
         let millionths = ((value.abs() - whole as f32) * 1e6) as u32;

@@ -59,7 +59,8 @@ impl<'a> Session<'a> {
 
     /// The most that a prompt of `prompt` tokens, in as few feeds as
     /// [`Settings::rows`](super::Settings::rows) allows, and then `generated` tokens, fed one by one, can cost
-    /// from here on with weights from this store and a policy that needs this. What is computed and fetched never exceeds it, but for loads that are tried again.
+    /// from here on with weights from this store and a policy that needs this. What is computed and fetched
+    /// never exceeds it, but for loads that are tried again and tiles that were on order before.
     /// What the store keeps for good counts once, and no more when it is there. Not for a control loop:
     /// it asks the store where every row of the vocabulary lies.
     #[must_use]

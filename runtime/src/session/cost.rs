@@ -122,7 +122,7 @@ impl Fetches {
     /// is left to recover by.
     pub(super) fn least_rate(&self, fallback: usize) -> u64 {
         let passes = self.pass.saturating_mul(fallback as u64);
-        passes.saturating_add(self.head).saturating_add(self.row).saturating_add(self.largest)
+        passes.saturating_add(self.head).saturating_add(self.row).saturating_add(self.largest.max(self.ahead))
     }
 }
 

@@ -199,6 +199,11 @@ impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Store for Checked<
         self.inner.fetched(if has_sums { self.whole_pieces(span) } else { span })
     }
 
+    fn fetched_again(&self, span: Span) -> u64 {
+        let has_sums = self.is_weights(span) && !self.sums.sums.as_ref().is_empty();
+        self.inner.fetched_again(if has_sums { self.whole_pieces(span) } else { span })
+    }
+
     fn reads_ahead(&self) -> usize {
         self.inner.reads_ahead()
     }

@@ -91,7 +91,8 @@ pub fn run(board: &mut dyn Board, model: &'static [u8]) -> ! {
     let ram = board.free_ram();
     let split = ram.end - STACK_BYTES;
     stack::paint(split);
-    let guard = split - GUARD_BYTES..split;
+    let guard = (split - GUARD_BYTES) & !(GUARD_BYTES - 1);
+    let guard = guard..guard + GUARD_BYTES;
     let heap_end = if board.guard(guard.clone()) { guard.start } else { split };
     heap::open(ram.start..heap_end);
     let outcome = Arguments::read().and_then(|arguments| {

@@ -31,7 +31,8 @@ pub(crate) fn guard(mpu: &mut MPU, bytes: Range<usize>) -> bool {
 pub(crate) fn is_overflow() -> bool {
     const CFSR: *const u32 = 0xe000_ed28 as *const u32;
     const MMFAR: *const usize = 0xe000_ed34 as *const usize;
-    const STACKING: u32 = 1 << 4;
+    /// Of an exception's frame, and of floating-point registers that were left for later.
+    const STACKING: u32 = 1 << 4 | 1 << 5;
     const ADDRESS_IS_KNOWN: u32 = 1 << 7;
     let [begin, end] = [GUARD[0].load(Relaxed), GUARD[1].load(Relaxed)];
     // SAFETY: registers of every core with an MPU but the M0+, which reads zero.

@@ -18,6 +18,7 @@ const Q: f32 = 0.5;
 
 /// What the run shows.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Seen<'l> {
     /// Logits of the last position after a loop, `[vocab]`.
     Logits(&'l [f32]),

@@ -5,6 +5,7 @@ use ouro_runtime::store::{MIN_TILE, SliceStore, Store};
 use ouro_runtime::text::{
     Message, Needs, PreTokenizer, Role, Specials, Symbol, TextError, Tokenizer, Utf8Stream, chatml_needs,
 };
+use ouro_tests::convert::quantize;
 use ouro_tests::harness::{arena, golden};
 use ouro_tests::{PagedStore, Random, TokenizerFile, random_text, smollm2};
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use std::fs;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
 
-/// Strings compared per tokenizer, of which there are three.
+/// Strings compared per tokenizer, of which there are four.
 const STRINGS: usize = 20_000;
 const SEED: u64 = 20_261_124;
 
@@ -129,10 +130,9 @@ fn smollm2_cases() {
 }
 
 /// Ids, ids with special tokens as plain text, and text of random ids, for random strings.
-fn compare_random(name: &str, file: &TokenizerFile, seed: u64) {
+fn compare_random(name: &str, gguf: &[u8], file: &TokenizerFile, seed: u64) {
     println!("{name}: {STRINGS} strings, seed {seed}");
-    let gguf = file.to_gguf();
-    let mut store = SliceStore::new(&gguf);
+    let mut store = SliceStore::new(gguf);
     let ours = open(&mut store);
     let [special, plain] = [true, false].map(|specials| original(file, specials));
     let mut random = Random::new(seed);
@@ -151,14 +151,26 @@ fn compare_random(name: &str, file: &TokenizerFile, seed: u64) {
 
 #[test]
 fn random_strings_of_the_golden_tokenizer() {
-    compare_random("smollm", &golden_file(), SEED);
-    compare_random("gpt-2", &golden_file().with_pre("gpt-2"), SEED + 1);
+    for (pre, file, seed) in
+        [("smollm", golden_file(), SEED), ("gpt-2", golden_file().with_pre("gpt-2"), SEED + 1)]
+    {
+        compare_random(pre, &file.to_gguf(), &file, seed);
+    }
 }
 
 #[test]
 fn random_strings_of_smollm2() {
     let Some((_, file)) = smollm2_file() else { return };
-    compare_random("SmolLM2", &file, SEED + 2);
+    compare_random("SmolLM2", &file.to_gguf(), &file, SEED + 2);
+}
+
+/// What `ouro quantize` writes gives the ids that its folder's tokenizer.json gives.
+#[test]
+fn random_strings_of_a_converted_folder() {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    quantize(&golden("lively"), out.path(), &["--type", "f16"]).unwrap();
+    let file = TokenizerFile::from_json(&fs::read_to_string(golden("lively/tokenizer.json")).unwrap());
+    compare_random("converted", &fs::read(out.path()).unwrap(), &file, SEED + 3);
 }
 
 /// Words, where ids could hide a difference: every character between letters, digits, punctuation

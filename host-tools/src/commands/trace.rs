@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     top: u8,
     /// A policy to show the depth of: q=X, confidence=X, margin=X, step=X or fixed; may be repeated
-    /// [default: a choice of them]
+    /// [default: the file's own, and a choice of others]
     #[arg(long, value_name = "POLICY")]
     exit: Vec<Exit>,
     /// Write all values to a safetensors file
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if args.json { print_json(&shown.to_json()) } else { print(&shown.to_string()) }
 }
 
-/// The policies asked for, or a choice of those that the model allows.
+/// The policies asked for, or the file's own and a choice of those that the model allows.
 fn exits(args: &Args, model: &Model<'_>) -> Result<Vec<Exit>, Error> {
     if args.exit.iter().any(|exit| exit.policy().needs().gate) && model.gate().is_none() {
         return Err(session_error(SessionError::NoGate));
@@ -97,14 +97,14 @@ fn exits(args: &Args, model: &Model<'_>) -> Result<Vec<Exit>, Error> {
     if !args.exit.is_empty() {
         return Ok(args.exit.clone());
     }
+    let gate = model.gate().map(|gate| [gate.threshold, 0.5, 0.7, 0.9].map(Exit::Q));
+    let others = [Exit::Confidence(0.9), Exit::Margin(0.5), Exit::Step(0.1)];
     let mut exits = Vec::new();
-    if let Some(gate) = model.gate() {
-        exits.extend([0.5, 0.7, 0.9].map(Exit::Q));
-        if !exits.contains(&Exit::Q(gate.threshold)) {
-            exits.insert(0, Exit::Q(gate.threshold));
+    for exit in [Exit::default_of(model)].into_iter().chain(gate.into_iter().flatten()).chain(others) {
+        if exit != Exit::Fixed && !exits.contains(&exit) {
+            exits.push(exit);
         }
     }
-    exits.extend([Exit::Confidence(0.9), Exit::Margin(0.5), Exit::Step(0.1)]);
     Ok(exits)
 }
 

@@ -239,11 +239,15 @@ mod tests {
             let this = thread::current().id();
             scope.spawn(|| {
                 let mut helper = handoff.helper();
-                while !helper.help() {}
+                while !helper.help() {
+                    core::hint::spin_loop();
+                }
             });
             let work = || {
                 if thread::current().id() == this {
-                    while !joined.load(Ordering::Relaxed) {}
+                    while !joined.load(Ordering::Relaxed) {
+                        core::hint::spin_loop();
+                    }
                 } else {
                     joined.store(true, Ordering::Relaxed);
                     thread::sleep(core::time::Duration::from_millis(50));

@@ -164,6 +164,7 @@ impl core::error::Error for StateError {}
 
 /// Why nothing was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum RestoreError<E> {
     /// The source ended or failed.
     Source(E),

@@ -79,7 +79,7 @@ mod unit {
         ".type ouro_vsqrt, %function",
         ".thumb_func",
         "ouro_vsqrt:",
-        "vsqrt.f32 s0, s0",
+        ".inst.w 0xeeb10ac0", // vsqrt.f32 s0, s0, which assembly outside of functions does not know on all targets
         "bx lr",
         ".text",
     );

@@ -116,7 +116,7 @@ fn x86_64_in_valgrind() {
     check("x86_64.txt", &count_in_valgrind(&built.join("release/kernel-instructions")));
 }
 
-/// The tokenizer is nearly linear: a byte of one word of a megabyte takes no more than this many times
+/// The tokenizer is nearly linear: a byte of one word of a quarter of a megabyte takes no more than this many times
 /// what a byte of prose takes, whose words are short.
 const ONE_WORD: f64 = 4.0;
 

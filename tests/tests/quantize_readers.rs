@@ -57,6 +57,7 @@ fn by_gguf_rs_lib() {
 fn content(value: &MetadataValue) -> Content {
     match value {
         MetadataValue::U32(value) => Content::Number("u32", (*value).into()),
+        MetadataValue::U64(value) => Content::Number("u64", *value),
         MetadataValue::I32(value) => Content::Number("i32", *value as u64),
         MetadataValue::F32(value) => Content::Number("f32", value.to_bits().into()),
         MetadataValue::Bool(value) => Content::Number("bool", (*value).into()),

@@ -15,6 +15,9 @@ pub enum Like {
     /// SmolLM2-135M: 30 layers, no loops.
     #[value(name = "smollm2-135m")]
     SmolLm2,
+    /// TinyLlama-1.1B: 22 layers, no loops.
+    #[value(name = "tinyllama-1.1b")]
+    TinyLlama,
     /// The built-in model.
     #[value(name = "pico", alias = "ouro-pico")]
     Pico,
@@ -28,6 +31,7 @@ impl Like {
             Self::Ouro1B4 => "ouro-1.4b",
             Self::Ouro2B6 => "ouro-2.6b",
             Self::SmolLm2 => "smollm2-135m",
+            Self::TinyLlama => "tinyllama-1.1b",
             Self::Pico => "pico",
         }
     }
@@ -67,6 +71,19 @@ impl Like {
                 tied: true,
                 ..ouro
             },
+            Self::TinyLlama => Config {
+                architecture: Architecture::Llama,
+                vocab_size: 32000,
+                context_length: 2048,
+                layers: 22,
+                heads: 32,
+                kv_heads: 4,
+                head_dim: 64,
+                rope_theta: 1e4,
+                rms_epsilon: 1e-5,
+                loops: 1,
+                ..ouro
+            },
             Self::Pico => Config {
                 vocab_size: 384,
                 context_length: 512,
@@ -98,6 +115,7 @@ mod tests {
             tensors.map(|tensor| tensor.shape.iter().product::<u64>()).sum()
         };
         assert_eq!(parameters(Like::SmolLm2), 134_515_008);
+        assert_eq!(parameters(Like::TinyLlama), 1_100_048_384);
         let billions = |like| (parameters(like) as f64 / 1e8).floor() / 10.0;
         assert_eq!([billions(Like::Ouro1B4), billions(Like::Ouro2B6)], [1.4, 2.6]);
     }

@@ -5,9 +5,10 @@
                           [--threads N] [--llama PATH]... [--time-limit SECONDS] [--json]
 
 Each run is in a control group of its own that counts the page cache too, so it has to be root where those can
-be made. `dd` reads the file past the page cache before and after each; a run with all in memory, outside of any
-group, tells what computing alone allows. Figures are medians over the rounds. "of the bound" is the speed
-divided by what the slower of disk (as `dd` reads, for the bytes of a token) and computing would allow.
+be made. Before and after each, as much as a loop fetches is read over and over past the page cache by a program
+that does nothing else; a run with all in memory, outside of any group, tells what computing alone allows. Figures
+are medians over the rounds. "of the bound" is the speed divided by what the slower of this disk and computing
+would allow.
 
 --llama is llama.cpp's `llama-cli`, `llama-completion` or `llama-bench`; each is run in the same groups, as it
 is and with --no-repack, until it ends, is killed by the system, or --time-limit is over: any of these is a
@@ -16,7 +17,9 @@ result. It must know the model's architecture. Without -m, Ouro-1.4B's shape wit
 """
 
 import argparse
+import ctypes
 import json
+import mmap
 import os
 import pathlib
 import re
@@ -86,14 +89,25 @@ def bytes_of(text: str) -> int:
     return int(float(text[:-1]) * 2 ** units[text[-1].upper()]) if text[-1].upper() in units else int(text)
 
 
-def dd(path: str) -> float:
-    """Bytes per second."""
-    command = ["dd", f"if={path}", "of=/dev/null", "bs=2M", "iflag=direct"]
-    said = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
-    found = re.search(r"(\d+) bytes.* copied, ([\d.e-]+) s", said.stderr)
-    if said.returncode != 0 or not found:
-        sys.exit(f"{' '.join(command)}: {said.stderr.strip()}")
-    return int(found[1]) / float(found[2])
+TILE = 2 << 20  # of a block buffer of 4 MiB, and a huge page
+
+
+def disk(path: str, length: int, passes: int = 4) -> float:
+    """Bytes per second of reading the end of a file again and again, tile by tile into a huge page."""
+    whole = os.path.getsize(path) // TILE
+    tiles = min(max(length // TILE, 1), whole)
+    memory = mmap.mmap(-1, 2 * TILE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    first = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % TILE
+    file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    began = time.monotonic()
+    with memoryview(memory)[first:first + TILE] as tile:
+        for _ in range(passes):
+            for index in range(whole - tiles, whole):
+                os.preadv(file, [tile], index * TILE)
+    took = time.monotonic() - began
+    os.close(file)
+    return passes * tiles * TILE / took
 
 
 def ouro(args: argparse.Namespace, new: int, *more: str) -> list[str]:
@@ -143,25 +157,29 @@ def llama(args: argparse.Namespace, program: str, ram: str, more: list[str]) -> 
 
 
 def measure(args: argparse.Namespace, ram: str) -> dict:
+    def fetched(report: dict) -> int:
+        return report["counters"]["bytes_fetched"]
+
     first, _ = in_group(args, ram, 1)
+    loops = max(first["depths"])
+    per_loop = (fetched(in_group(args, ram, 2)[0]) - fetched(first)) // loops
     rows = []
     for _ in range(args.rounds):
-        before = dd(args.model)
+        before = disk(args.model, per_loop)
         report, group = in_group(args, ram, args.max_new)
-        disk = (before + dd(args.model)) / 2
+        there = (before + disk(args.model, per_loop)) / 2
         whole = json.loads(subprocess.run(ouro(args, args.max_new), check=True, capture_output=True).stdout)
         if report["tokens"] != whole["tokens"]:
             sys.exit(f"--ram {ram} gives other tokens than a model in memory: please report it")
-        fetched = report["counters"]["bytes_fetched"] - first["counters"]["bytes_fetched"]
-        per_token = fetched / (args.max_new - 1)
-        bound = min(disk / max(per_token, 1), speed(whole))
+        per_token = (fetched(report) - fetched(first)) / (args.max_new - 1)
+        bound = min(there / max(per_token, 1), speed(whole))
         rows.append({
             "tokens_per_second": speed(report),
             "bytes_per_token": per_token,
             "process_bytes": report["counters"]["peak_resident_bytes"],
             "group_bytes": group or 0,
             "read_per_second": per_token * speed(report),
-            "dd_per_second": disk,
+            "disk_per_second": there,
             "in_memory": speed(whole),
             "of_the_bound": speed(report) / bound,
             "waited": report["seconds"]["stalled"],
@@ -178,11 +196,11 @@ def measure(args: argparse.Namespace, ram: str) -> dict:
 
 def table(rows: list[dict]) -> str:
     heads = ["`--ram`", "tokens/s", "read per token", "the process at most", "the group at most", "read at",
-             "`dd` reads at", "all in memory", "of the bound", *rows[0]["llama"]]
+             "the disk alone", "all in memory", "of the bound", *rows[0]["llama"]]
     lines = [heads, ["---"] * len(heads)]
     for row in rows:
         mib = [f"{row[key] / 2**20:.0f} MiB" for key in ("process_bytes", "group_bytes")]
-        rates = [f"{row[key] / 1e9:.2f} GB/s" for key in ("read_per_second", "dd_per_second")]
+        rates = [f"{row[key] / 1e9:.2f} GB/s" for key in ("read_per_second", "disk_per_second")]
         lines.append([row["ram"], f"{row['tokens_per_second']:.2f}", f"{row['bytes_per_token'] / 1e6:.0f} MB", *mib,
                       *rates, f"{row['in_memory']:.2f}", f"{row['of_the_bound']:.0%}", *row["llama"].values()])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,40 +1,51 @@
 //! Memory that direct reads can go to.
 
-use bytemuck::{Pod, Zeroable};
-use std::collections::TryReserveError;
+use memmap2::{MmapMut, MmapOptions};
+use std::io;
 
 /// What direct reads are aligned to: in the file, in memory and in length. Enough for every disk
 /// that Linux knows.
 pub(super) const PAGE: usize = 4096;
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(4096))]
-struct Page([u8; PAGE]);
+/// A huge page, as most processors have it. A disk is told of it as one piece, where 512 single pages lie
+/// anywhere.
+const HUGE: usize = 2 << 20;
 
-/// A buffer of whole pages.
+/// A buffer of whole pages; from its start on huge ones, where the system has some to give.
 #[derive(Default)]
-pub(super) struct Pages(Vec<Page>);
+pub(super) struct Pages {
+    map: Option<MmapMut>,
+    start: usize,
+    len: usize,
+}
 
 impl Pages {
     /// A buffer of `count` pages, all zero.
-    pub(super) fn new(count: usize) -> Result<Self, TryReserveError> {
-        let mut pages = Vec::new();
-        pages.try_reserve_exact(count)?;
-        pages.resize(count, Page::zeroed());
-        Ok(Self(pages))
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub(super) fn new(count: usize) -> io::Result<Self> {
+        let len = count.checked_mul(PAGE).ok_or(io::ErrorKind::OutOfMemory)?;
+        // What lies before `start` and after the end is never touched, and so takes no memory.
+        let reserved = len.checked_add(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = MmapOptions::new().len(reserved).map_anon()?;
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage); // A kernel without them goes on with small ones.
+        let start = map.as_ptr().align_offset(HUGE).min(HUGE);
+        Ok(Self { map: Some(map), start, len })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        self.map.as_ref().map_or(&[], |map| &map[self.start..][..self.len])
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.0)
+        self.map.as_mut().map_or(&mut [], |map| &mut map[self.start..][..self.len])
     }
 }
 
 impl std::fmt::Debug for Pages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} pages", self.0.len())
+        write!(f, "{} pages", self.len / PAGE)
     }
 }

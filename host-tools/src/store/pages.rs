@@ -29,9 +29,9 @@ impl Pages {
         // What lies before `start` and after the end is never touched, and so takes no memory.
         let reserved = len.checked_add(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
         let map = MmapOptions::new().len(reserved).map_anon()?;
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage); // A kernel without them goes on with small ones.
         let start = map.as_ptr().align_offset(HUGE).min(HUGE);
+        #[cfg(target_os = "linux")]
+        advise(&map, start, len - len % HUGE);
         Ok(Self { map: Some(map), start, len })
     }
 
@@ -41,6 +41,17 @@ impl Pages {
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         self.map.as_mut().map_or(&mut [], |map| &mut map[self.start..][..self.len])
+    }
+}
+
+/// Asks for huge pages where whole ones are wanted, and for none elsewhere: they would take memory that
+/// nobody has counted. A kernel that knows none goes on with small ones.
+#[cfg(target_os = "linux")]
+fn advise(map: &MmapMut, start: usize, len: usize) {
+    use memmap2::Advice::{HugePage, NoHugePage};
+    let _ = map.advise(NoHugePage);
+    if len > 0 {
+        let _ = map.advise_range(HugePage, start, len);
     }
 }
 

@@ -2,7 +2,7 @@
 """Compare ouro with llama.cpp on one file: prefill, decode and memory, side by side in one run.
 
     compare.py --llama-bench PATH -m FILE [--ouro PATH] [--threads N] [--prompt N] [--generate N]
-               [--rounds N] [--json]
+               [--after N] [--rounds N] [--json]
 
 The two take turns, so that both meet whatever else the machine does; figures are medians over the
 rounds, and ratios are medians of each round's ratio. PATH is llama.cpp's `llama-bench`. Without a
@@ -42,7 +42,7 @@ def run(command: list[str]) -> tuple[object, int]:
 def ours(args: argparse.Namespace) -> dict[str, float]:
     command = [args.ouro, "bench", "-m", args.model, "--json", "--repeat", "1", "--batch", "1"]
     command += ["--prompt", str(args.prompt), "--generate", str(args.generate)]
-    command += ["--threads", str(args.threads)]
+    command += ["--threads", str(args.threads), "--after", str(max(args.after, 1))]
     report, memory = run(command)
     speed = {row["test"]: row["tokens_per_second"] for row in report["rows"]}
     return {"prefill": speed["prompt"], "decode": speed["generate"], "memory": memory / 1e6}
@@ -50,7 +50,8 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
 
 def theirs(args: argparse.Namespace) -> dict[str, float]:
     command = [args.llama_bench, "-m", args.model, "-o", "json", "-r", "1", "-ngl", "0"]
-    command += ["-p", str(args.prompt), "-n", str(args.generate), "-t", str(args.threads)]
+    prompt = 0 if args.after else args.prompt  # what is in the cache before would hold for it too
+    command += ["-p", str(prompt), "-n", str(args.generate), "-d", str(args.after), "-t", str(args.threads)]
     rows, memory = run(command)
     speed = {"prefill" if row["n_gen"] == 0 else "decode": row["avg_ts"] for row in rows}
     return {**speed, "memory": memory / 1e6}
@@ -66,6 +67,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--generate", type=int, default=64)
+    parser.add_argument("--after", type=int, default=0, help="positions in the cache before decoding; then decoding alone is compared")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -82,7 +84,8 @@ def main() -> int:
             print(f"round {number + 1} of {args.rounds}", end="\r", file=sys.stderr)
 
     rows = []
-    for key, unit in (("prefill", "tokens/s"), ("decode", "tokens/s"), ("memory", "MB")):
+    compared = (("prefill", "tokens/s"), ("decode", "tokens/s"), ("memory", "MB"))
+    for key, unit in compared[1 if args.after else 0:]:
         row = {"figure": key, "unit": unit}
         for name in ("ouro", "llama.cpp"):
             row[name] = statistics.median(figures[name][key] for figures in rounds)

@@ -52,15 +52,22 @@ fn the_work_is_the_models() {
     let (hidden, layers) = (shape("hidden"), shape("layers"));
     let matrices = layers * hidden * (4.0 * hidden + 3.0 * shape("ffn"));
     let head = hidden * shape("vocabulary");
-    let report = ouro(&[&SMALL[..], &["1", "--loops", "3", "--json"]].concat()).json();
-    for row in report["rows"].as_array().unwrap() {
+    let rows = [1, 20].into_iter().flat_map(|after| {
+        let options = ["1", "--loops", "3", "--json", "--after", &after.to_string()];
+        let report = ouro(&[&SMALL[..], &options].concat()).json();
+        assert_eq!(report["after"], after);
+        let rows = report["rows"].as_array().unwrap().clone();
+        rows.into_iter().map(move |row| (after, row))
+    });
+    for (after, row) in rows {
         let figure = |key: &str| row[key].as_f64().unwrap();
         let seconds = figure("milliseconds") / 1e3;
         let (macs, bytes) =
             (1e9 * seconds * figure("gmac_per_second"), 1e9 * seconds * figure("gb_per_second"));
         let tokens = if row["test"] == "generate" { 1.0 } else { figure("tokens") };
-        // Positions that a query reads, all queries together; a generated one reads 2 to 5.
-        let read = if row["test"] == "generate" { 3.5 } else { tokens * (tokens + 1.0) / 2.0 };
+        // Positions that a query reads, all queries together; the first of 4 generated ones reads itself too.
+        let read =
+            if row["test"] == "generate" { f64::from(after) + 2.5 } else { tokens * (tokens + 1.0) / 2.0 };
         let expected = 3.0 * (tokens * matrices + read * layers * 2.0 * hidden) + head;
         assert!((macs / expected - 1.0).abs() < 1e-6, "{macs} {expected} {row}");
         // Tiles have gaps between matrices, but there is nothing else in them.

@@ -31,6 +31,7 @@ Examples:
   ouro bench -m model.gguf --threads 1,2 --prompt 128,512 --loops 1,2,4
   ouro random big.gguf --like ouro-1.4b --type q4_0 && ouro bench -m big.gguf
   ouro bench -m big.gguf --ram 400M --prompt 4 --batch 1 --generate 8
+  ouro bench -m big.gguf --generate 16 --after 4096
 
 Tests: `prompt N` is the prefill of N tokens, `batch N` the same for so few that weights are read
 rather than computed with (speculation lives by it), `generate N` N tokens one after another, each at
@@ -51,6 +52,9 @@ pub struct Args {
     /// Tokens to generate
     #[arg(long, value_name = "N", default_value = "64", value_parser = positive)]
     generate: usize,
+    /// Positions in the cache before they are generated: what a long conversation costs
+    #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]
+    after: usize,
     /// Depths, in loops [default: the trained depth]
     #[arg(long, value_name = "D,…", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..))]
     loops: Vec<u8>,
@@ -89,6 +93,8 @@ struct Report<'a> {
     medium: &'static str,
     pinned_bytes: u64,
     repetitions: usize,
+    /// Positions before the tokens that are generated.
+    after: usize,
     rows: Vec<Row>,
     /// The most memory that this process ever had, weights included; unknown outside Linux.
     peak_memory: Option<u64>,
@@ -112,18 +118,23 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let loops = if args.loops.is_empty() { vec![trained] } else { args.loops.clone() };
     let tests = tests(args);
     let deepest = loops.iter().max().map_or(1, |loops| usize::from(*loops));
-    args.ram.divide(&args.model, &mut store, &opened, (&settings(&opened.model, &tests, deepest), 1))?;
+    args.ram.divide(
+        &args.model,
+        &mut store,
+        &opened,
+        (&settings(&opened.model, (&tests, args.after), deepest), 1),
+    )?;
     let samples = computes.len() * loops.len() * tests.len() * args.repeat;
     let bar = progress::bar(samples as u64, "{bar:30} {pos} of {len}, {eta} left  {msg}");
     let (mut rows, mut session_bytes) = (Vec::new(), 0);
     for &compute in &computes {
         for &loops in &loops {
-            let settings = settings(&opened.model, &tests, loops.into());
+            let settings = settings(&opened.model, (&tests, args.after), loops.into());
             let mut memory = Memory::default();
             let (mut session, bytes) = session(&opened.model, settings, &mut memory)?;
             compute.lend(&mut session);
             session_bytes = session_bytes.max(bytes);
-            let mut bench = Bench { session: &mut session, store: &mut store, compute };
+            let mut bench = Bench { session: &mut session, store: &mut store, compute, after: args.after };
             for &test in &tests {
                 bar.set_message(format!("{} threads, {loops} loops, {test}", compute.workers.count()));
                 bench.run(test)?; // warms caches and clocks
@@ -146,6 +157,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         medium: store.medium(),
         pinned_bytes: store.pinned_bytes(),
         repetitions: args.repeat,
+        after: args.after,
         rows,
         peak_memory: peak_resident().map(|bytes| bytes as u64),
         session_bytes,
@@ -172,12 +184,12 @@ fn tests(args: &Args) -> Vec<Test> {
 }
 
 /// Room for the longest test, with the cache that a run has by default.
-fn settings(model: &Model<'_>, tests: &[Test], max_loops: usize) -> Settings {
+fn settings(model: &Model<'_>, (tests, after): (&[Test], usize), max_loops: usize) -> Settings {
     let of = |kinds: &[Kind]| {
         tests.iter().filter(|test| kinds.contains(&test.kind)).map(|test| test.tokens).max().unwrap_or(0)
     };
     let rows = of(&[Kind::Prompt, Kind::Batch]).max(1);
-    let context = rows.max(of(&[Kind::Generate]) + 1);
+    let context = rows.max(of(&[Kind::Generate]) + after);
     let usual = Settings::new(model, context, rows);
     let kv = KvSettings { window: model.config().kv_window(max_loops), ..usual.kv };
     Settings { max_loops, kv, ..usual }

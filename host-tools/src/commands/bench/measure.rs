@@ -70,6 +70,8 @@ pub(super) struct Bench<'b, 's> {
     pub(super) session: &'b mut Session<'s>,
     pub(super) store: &'b mut HostStore,
     pub(super) compute: Compute,
+    /// Positions in the cache before tokens are generated.
+    pub(super) after: usize,
 }
 
 impl Bench<'_, '_> {
@@ -104,14 +106,17 @@ impl Bench<'_, '_> {
     pub(super) fn run(&mut self, test: Test) -> Result<Work, Error> {
         let vocab = self.session.model().config().vocab as u64;
         let mut random = SplitMix64::new(0);
-        let ids: Vec<u32> = (0..test.tokens).map(|_| (random.bits() % vocab) as u32).collect();
+        let mut ids =
+            |count: usize| -> Vec<u32> { (0..count).map(|_| (random.bits() % vocab) as u32).collect() };
         self.session.clear();
         let mut work = Work::default();
         match test.kind {
-            Kind::Batch | Kind::Prompt => self.feed(&ids, Feed::Prompt, &mut work)?,
+            Kind::Batch | Kind::Prompt => self.feed(&ids(test.tokens), Feed::Prompt, &mut work)?,
             Kind::Generate => {
-                self.feed(&[0], Feed::Prompt, &mut Work::default())?;
-                for id in ids {
+                for before in ids(self.after).chunks(self.session.settings().rows) {
+                    self.feed(before, Feed::Prompt, &mut Work::default())?;
+                }
+                for id in ids(test.tokens) {
                     self.feed(&[id], Feed::Generated, &mut work)?;
                 }
             }

@@ -187,9 +187,8 @@ fn a_kernel_that_computes_wrong_is_reported_and_not_used() {
 
 #[test]
 fn a_stack_that_overflows_is_an_error_and_not_silence() {
-    for name in ["mps2-an386", "mps2-an500", "mps2-an505", "mps3-an547"] {
-        let board = find(name).unwrap();
-        let Some(image) = image(board) else { return };
+    for board in BOARDS.iter().filter(|board| board.emulator.is_some()) {
+        let (name, Some(image)) = (board.name, image(board)) else { continue };
         let run = ask(board, &image, PROMPT, &["overflow"]);
         assert_eq!(run.status, Some(4), "{name}: {}", run.text);
         assert!(run.text.starts_with("error: the stack ran into the guard"), "{name}: {}", run.text);

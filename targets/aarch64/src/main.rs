@@ -4,9 +4,9 @@
 #![no_std]
 #![no_main]
 
-use aarch64_rt::{
-    ExceptionHandlers, InitialPagetable, RegisterStateRef, entry, exception_handlers, initial_pagetable,
-};
+mod pages;
+
+use aarch64_rt::{ExceptionHandlers, RegisterStateRef, entry, exception_handlers};
 use core::arch::asm;
 use core::ops::Range;
 use critical_section::RawRestoreState;
@@ -14,19 +14,6 @@ use ouro_firmware::{Board, FAULT};
 use semihosting::eprintln;
 
 ouro_firmware::model!();
-
-/// A block of a GiB: valid, in normal memory that others may share, already accessed.
-const BLOCK: usize = 1 | 1 << 2 | 3 << 8 | 1 << 10;
-/// For reading alone, and not for code.
-const READ_ONLY: usize = 1 << 7 | 3 << 53;
-
-initial_pagetable!({
-    let mut blocks = [0; 512];
-    // Flash: a write that went astray is a fault. No device here is used.
-    blocks[0] = BLOCK | READ_ONLY;
-    blocks[1] = BLOCK | 0x4000_0000;
-    InitialPagetable(blocks)
-});
 
 /// RAM for heap and stack: 512 KiB.
 const PAGES: usize = 128;
@@ -50,6 +37,11 @@ impl Board for Virt {
         (&raw const boot_stack_begin).addr()..(&raw const boot_stack_end).addr()
     }
 
+    fn guard(&mut self, bytes: Range<usize>) -> bool {
+        pages::guard(bytes);
+        true
+    }
+
     fn instructions(&mut self) -> u64 {
         let cycles: u64;
         // SAFETY: reads a counter. QEMU counts a cycle for each instruction.
@@ -71,7 +63,17 @@ fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
             options(nomem, nostack),
         );
     }
+    leave_exceptions_a_stack();
     ouro_firmware::run(&mut Virt, model())
+}
+
+/// From here on the stack pointer is that of exception level 0, with the same value. The one that exceptions
+/// take stays where it is: each ends the image, so what they overwrite is needed no more, and an overflown
+/// stack is not theirs.
+#[inline(always)]
+fn leave_exceptions_a_stack() {
+    // SAFETY: the stack pointer has the value that it had.
+    unsafe { asm!("mov {sp}, sp", "msr sp_el0, {sp}", "msr spsel, #0", sp = out(reg) _) }
 }
 
 exception_handlers!(Exceptions);
@@ -80,7 +82,17 @@ struct Exceptions;
 
 impl ExceptionHandlers for Exceptions {
     extern "C" fn sync_current(state: RegisterStateRef<'_>) {
-        eprintln!("fault at {:#x}", state.elr);
+        const DATA_ABORT: u64 = 0x25;
+        let (syndrome, address): (u64, usize);
+        // SAFETY: reads what the exception is and where.
+        unsafe {
+            asm!("mrs {}, esr_el1", out(reg) syndrome, options(nomem, nostack));
+            asm!("mrs {}, far_el1", out(reg) address, options(nomem, nostack));
+        }
+        if syndrome >> 26 == DATA_ABORT && ouro_firmware::in_guard(address) {
+            ouro_firmware::overflow();
+        }
+        eprintln!("fault at {:#x}: syndrome {syndrome:#x}, address {address:#x}", state.elr);
         ouro_firmware::exit(FAULT)
     }
 }

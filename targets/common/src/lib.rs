@@ -22,7 +22,7 @@ mod report;
 mod stack;
 
 pub use semihosting::process::exit;
-pub use stack::{GUARD_BYTES, STACK_BYTES};
+pub use stack::{GUARD_BYTES, STACK_BYTES, in_guard};
 
 use answer::Finished;
 use arguments::{Arguments, Medium};
@@ -47,8 +47,8 @@ pub trait Board {
     /// the last [`STACK_BYTES`] for the stack.
     fn free_ram(&self) -> Range<usize>;
 
-    /// Makes a write to this memory, [`GUARD_BYTES`] below the stack, a fault whose handler calls
-    /// [`overflow`]. False if the board can't.
+    /// Makes a write to this memory, [`GUARD_BYTES`] below the stack, a fault whose handler asks [`in_guard`]
+    /// and calls [`overflow`]. False if the board can't.
     fn guard(&mut self, bytes: Range<usize>) -> bool {
         let _ = bytes;
         false
@@ -92,8 +92,12 @@ pub fn run(board: &mut dyn Board, model: &'static [u8]) -> ! {
     let split = ram.end - STACK_BYTES;
     stack::paint(split);
     let guard = (split - GUARD_BYTES) & !(GUARD_BYTES - 1);
-    let guard = guard..guard + GUARD_BYTES;
-    let heap_end = if board.guard(guard.clone()) { guard.start } else { split };
+    let heap_end = if board.guard(guard..guard + GUARD_BYTES) {
+        stack::guarded(guard);
+        guard
+    } else {
+        split
+    };
     heap::open(ram.start..heap_end);
     let outcome = Arguments::read().and_then(|arguments| {
         stack::limit(arguments.stack);

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// RAM for the stack. NEON's kernels keep more on it than those of small cores.
 pub const STACK_BYTES: usize = if usize::BITS == 64 { 64 << 10 } else { 32 << 10 };
 
-/// Memory below the stack in which a write is a fault, where the board can see to it: as much as an MPU
-/// can protect, more than most frames have, and little beside the heap.
+/// Memory below the stack in which a write is a fault, where the board can see to it: a page, as much as an
+/// MPU can protect, more than most frames have, and little beside the heap.
 pub const GUARD_BYTES: usize = 4 << 10;
 
 const PAINT: u32 = 0xC0DE_D00D;
@@ -17,6 +17,8 @@ const MARGIN: usize = 512;
 
 static BOTTOM: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(STACK_BYTES);
+/// Where the guard begins; 0 if there is none.
+static GUARD: AtomicUsize = AtomicUsize::new(0);
 
 /// Paints what is free below the caller's frame down to `bottom`.
 #[inline(never)]
@@ -28,6 +30,17 @@ pub(crate) fn paint(bottom: usize) {
         unsafe { (word as *mut u32).write_volatile(PAINT) }
     }
     BOTTOM.store(bottom, Ordering::Relaxed);
+}
+
+/// There is a guard from this address on.
+pub(crate) fn guarded(begin: usize) {
+    GUARD.store(begin, Ordering::Relaxed);
+}
+
+/// Whether an access to this address is one to the guard below the stack.
+pub fn in_guard(address: usize) -> bool {
+    let begin = GUARD.load(Ordering::Relaxed);
+    begin != 0 && (begin..begin + GUARD_BYTES).contains(&address)
 }
 
 /// Lets the stack be no deeper than this; at most [`STACK_BYTES`].

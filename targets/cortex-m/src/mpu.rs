@@ -2,15 +2,11 @@
 //! is, and some below the stack. A write that went astray, or a stack that grew too deep, is then a fault.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use cortex_m::asm::{dsb, isb};
 use cortex_m::peripheral::MPU;
 
 /// PRIVDEFENA and ENABLE: everything else stays as it is.
 const ON: u32 = 0b101;
-
-/// Where the guard below the stack begins and ends; nowhere at first.
-static GUARD: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
 /// Makes a write to any byte of the region that `model` lies in a fault. `MPU_TYPE.DREGION` tells
 /// whether there is an MPU; without one nothing is done.
@@ -21,9 +17,6 @@ pub(crate) fn protect(mpu: &mut MPU, model: &'static [u8]) {
 
 /// The same for memory below the stack, of a power of two's bytes and aligned to as many. False without an MPU.
 pub(crate) fn guard(mpu: &mut MPU, bytes: Range<usize>) -> bool {
-    for (place, address) in GUARD.iter().zip([bytes.start, bytes.end]) {
-        place.store(address, Relaxed);
-    }
     read_only(mpu, 1, bytes)
 }
 
@@ -34,10 +27,9 @@ pub(crate) fn is_overflow() -> bool {
     /// Of an exception's frame, and of floating-point registers that were left for later.
     const STACKING: u32 = 1 << 4 | 1 << 5;
     const ADDRESS_IS_KNOWN: u32 = 1 << 7;
-    let [begin, end] = [GUARD[0].load(Relaxed), GUARD[1].load(Relaxed)];
     // SAFETY: registers of every core with an MPU but the M0+, which reads zero.
     let (status, address) = unsafe { (CFSR.read_volatile(), MMFAR.read_volatile()) };
-    status & STACKING != 0 || status & ADDRESS_IS_KNOWN != 0 && (begin..end).contains(&address)
+    status & STACKING != 0 || status & ADDRESS_IS_KNOWN != 0 && ouro_firmware::in_guard(address)
 }
 
 fn read_only(mpu: &mut MPU, number: u32, bytes: Range<usize>) -> bool {

@@ -3,12 +3,14 @@
 #![no_std]
 #![no_main]
 
+mod pmp;
+
 use core::arch::{asm, global_asm};
 use core::ops::Range;
 use ouro_firmware::{Board, FAULT};
 use riscv as _; // the critical section
 use riscv::register::{mcause, mepc, mtval};
-use riscv_rt::{TrapFrame, entry};
+use riscv_rt::entry;
 use semihosting::eprintln;
 
 ouro_firmware::model!();
@@ -37,6 +39,10 @@ impl Board for Virt {
         (&raw const __sheap).addr().next_multiple_of(16)..(&raw const _stack_start).addr()
     }
 
+    fn guard(&mut self, bytes: Range<usize>) -> bool {
+        pmp::guard(bytes)
+    }
+
     fn instructions(&mut self) -> u64 {
         let counter: usize;
         // SAFETY: reads a counter. 32-bit cores give its lower half, which is all that is used.
@@ -56,41 +62,29 @@ fn main() -> ! {
         use riscv::register::mstatus::{VS, set_vs};
         set_vs(VS::Initial);
     }
-    protect_flash(model());
+    pmp::protect(model());
     ouro_firmware::run(&mut Virt { last: 0, instructions: 0 }, model())
 }
 
-/// Makes a write that went astray into the model's memory a fault: entry 0 of the physical memory
-/// protection is its naturally aligned power of two, readable, for machine mode too.
-fn protect_flash(model: &'static [u8]) {
-    const LOCKED_NAPOT_READ: usize = 0x80 | 3 << 3 | 1;
-    let range = model.as_ptr_range();
-    let (begin, last) = (range.start.addr(), range.end.addr() - 1);
-    // The smallest aligned power of two that has both.
-    let bytes = ((begin ^ last) + 1).next_power_of_two().max(4096);
-    let begin = begin & !(bytes - 1);
-    let napot = begin >> 2 | (bytes / 2 - 1) >> 2;
-    // SAFETY: nothing writes to the model, so taking the right to do so breaks nothing.
-    unsafe {
-        asm!(
-            "csrw pmpaddr0, {napot}",
-            "csrw pmpcfg0, {config}",
-            napot = in(reg) napot,
-            config = in(reg) LOCKED_NAPOT_READ,
-            options(nostack),
-        );
-    }
-}
+// A trap ends the image, so its handler has the stack from the top on, even where all of it was in use.
+global_asm!(
+    ".section .trap.start, \"ax\"",
+    ".balign 4",
+    ".global _start_trap",
+    "_start_trap:",
+    "la sp, _stack_start",
+    "tail {trap}",
+    ".previous",
+    trap = sym trap,
+);
 
 /// Leaves with a status: without this the processor would spin for ever.
-// SAFETY: the name by which riscv-rt calls it, with this signature.
-#[unsafe(export_name = "ExceptionHandler")]
-unsafe extern "C" fn exception(_: &TrapFrame) -> ! {
-    eprintln!(
-        "fault: mcause {:#x}, mepc {:#x}, mtval {:#x}",
-        mcause::read().bits(),
-        mepc::read(),
-        mtval::read()
-    );
+extern "C" fn trap() -> ! {
+    const ACCESS_FAULTS: [usize; 2] = [5, 7]; // of a load, of a store
+    let (cause, address) = (mcause::read().bits(), mtval::read());
+    if ACCESS_FAULTS.contains(&cause) && ouro_firmware::in_guard(address) {
+        ouro_firmware::overflow();
+    }
+    eprintln!("fault: mcause {cause:#x}, mepc {:#x}, mtval {address:#x}", mepc::read());
     ouro_firmware::exit(FAULT)
 }

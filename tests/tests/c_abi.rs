@@ -71,6 +71,20 @@ fn bad_input_is_a_status_and_the_hash_is_ouros() {
     assert_all_passed(&output);
 }
 
+/// A library in which every kernel but the definition computes wrong: the answer is the same, and the check
+/// says which kernel fails.
+#[test]
+fn a_kernel_that_computes_wrong_is_a_status_and_not_used() {
+    let Some(()) = host_tools() else { return };
+    let Some(build) = make("c-abi-wrong", "answer", &[("OURO_WRONG_KERNELS", "1")]) else { return };
+    let output = Command::new(build.join("c/answer")).arg(model()).arg(PROMPTS[0]).output().unwrap();
+    let (said, expected) = (text(&output), expected(&model(), PROMPTS[0]));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with(&expected), "{said}\nexpected {expected}");
+    assert!(said.contains("a kernel computes wrong on this CPU"), "{said}");
+    assert!(said.contains("fails its check: Q4_0"), "{said}");
+}
+
 #[test]
 fn cpp_can_use_the_header() {
     let Some(build) = host() else { return };
@@ -167,9 +181,13 @@ fn model() -> PathBuf {
 
 /// Builds what runs on this machine; gives the folder it is in.
 fn host() -> Option<PathBuf> {
+    host_tools()?;
+    make("c-abi-host", "all", &[])
+}
+
+fn host_tools() -> Option<()> {
     has("cc", "build-essential")?;
-    has("make", "build-essential")?;
-    make("c-abi-host", "all")
+    has("make", "build-essential")
 }
 
 /// Builds what runs on the board; gives the folder it is in.
@@ -177,7 +195,7 @@ fn firmware() -> Option<PathBuf> {
     has("make", "build-essential")?;
     has("arm-none-eabi-gcc", "gcc-arm-none-eabi")?;
     has("qemu-system-arm", "qemu-system-arm")?;
-    make("c-abi-cross", "firmware")
+    make("c-abi-cross", "firmware", &[])
 }
 
 fn has(program: &str, package: &str) -> Option<()> {
@@ -188,7 +206,8 @@ fn has(program: &str, package: &str) -> Option<()> {
     None
 }
 
-fn make(build: &str, goal: &str) -> Option<PathBuf> {
+/// Makes what `goal` says in a folder of this name, with these variables in the environment.
+fn make(build: &str, goal: &str, variables: &[(&str, &str)]) -> Option<PathBuf> {
     // Beside this test's own builds. Tests of one binary build at the same time: make one after another.
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE.lock().unwrap();
@@ -198,6 +217,7 @@ fn make(build: &str, goal: &str) -> Option<PathBuf> {
         .arg(format!("BUILD={}", build.display()))
         .arg(goal)
         .env_remove("MAKEFLAGS")
+        .envs(variables.iter().copied())
         .output()
         .unwrap();
     // Of cross.sh, as make tells it, when there is no toolchain for the target.

@@ -358,12 +358,17 @@ impl HostStore {
     }
 }
 
+#[deny(clippy::missing_trait_methods)] // what is not forwarded would be switched off
 impl Store for HostStore {
     fn len(&self) -> u64 {
         match &self.medium {
             Medium::Memory(store) => store.len(),
             Medium::File(store) => store.len(),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn max_tile(&self) -> usize {
@@ -377,6 +382,13 @@ impl Store for HostStore {
         match &mut self.medium {
             Medium::Memory(store) => store.load(want, next),
             Medium::File(store) => store.load(want, next),
+        }
+    }
+
+    fn discard(&mut self) {
+        match &mut self.medium {
+            Medium::Memory(store) => store.discard(),
+            Medium::File(store) => store.discard(),
         }
     }
 

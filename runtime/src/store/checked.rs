@@ -152,9 +152,14 @@ impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Checked<S, T, V> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)] // what is not forwarded would be switched off
 impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Store for Checked<S, T, V> {
     fn len(&self) -> u64 {
         self.inner.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inner.is_empty()
     }
 
     /// Less than the inner store's where that has an end: pieces at both ends are read whole.

@@ -95,6 +95,7 @@ impl<S: Store, F: FnMut(u64, Span) -> Option<Fault>, M: AsRef<[u8]> + AsMut<[u8]
     }
 }
 
+#[deny(clippy::missing_trait_methods)] // what is not forwarded would be switched off
 impl<S, F, M> Store for Faulty<S, F, M>
 where
     S: Store,
@@ -103,6 +104,10 @@ where
 {
     fn len(&self) -> u64 {
         self.inner.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inner.is_empty()
     }
 
     fn max_tile(&self) -> usize {

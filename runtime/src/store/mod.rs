@@ -6,7 +6,8 @@
 //! fetch announced tiles while the current one is in use.
 //!
 //! Stores go around stores: [`Pinned`] keeps some tiles for good, [`Retry`] tries again, [`Checked`]
-//! notices rotten bytes, [`Faulty`] misbehaves as a test wants it to.
+//! notices rotten bytes, [`Faulty`] misbehaves as a test wants it to. Each forwards every method of the
+//! trait, those with a default, too: a lint at its `impl` sees to it.
 
 #[cfg(feature = "embedded-storage-async")]
 mod blocking;

@@ -85,9 +85,14 @@ fn find(pins: &[Pin], span: Span) -> Option<(usize, &Pin)> {
     Some((number, pin))
 }
 
+#[deny(clippy::missing_trait_methods)] // what is not forwarded would be switched off
 impl<S: Store, P: AsRef<[Pin]> + AsMut<[Pin]>, M: AsRef<[u8]> + AsMut<[u8]>> Store for Pinned<S, P, M> {
     fn len(&self) -> u64 {
         self.inner.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inner.is_empty()
     }
 
     fn max_tile(&self) -> usize {

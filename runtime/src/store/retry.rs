@@ -57,9 +57,14 @@ impl<S: Store, W: FnMut(u32)> Retry<S, W> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)] // what is not forwarded would be switched off
 impl<S: Store, W: FnMut(u32)> Store for Retry<S, W> {
     fn len(&self) -> u64 {
         self.inner.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inner.is_empty()
     }
 
     fn max_tile(&self) -> usize {

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::store::{HostStore, StoreKind};
 use ouro_runtime::arena::Arena;
 use ouro_runtime::gguf::{Gguf, GgufError};
-use ouro_runtime::model::{Model, ModelError};
+use ouro_runtime::model::{Model, ModelError, check_metadata};
 use ouro_runtime::session::{Session, SessionError, Settings};
 use ouro_runtime::store::{PIECE, StoreError};
 use ouro_runtime::text::{TableError, TextError, Tokenizer};
@@ -108,6 +108,29 @@ pub(crate) fn check_vocabulary<'a>(
     Ok(tokenizer)
 }
 
+/// The directory of a file of any architecture, compared with its checksum if it has one.
+///
+/// # Errors
+/// [`Error::BadInput`] if it is no GGUF, or is damaged.
+pub(crate) fn directory<'m>(
+    path: &Path,
+    store: &mut HostStore,
+    memory: &'m mut Memory,
+) -> Result<Gguf<'m>, Error> {
+    let gguf = unchecked_directory(path, store, memory)?;
+    check_metadata(store, &gguf).map_err(|error| bad_model(path, error))?;
+    Ok(gguf)
+}
+
+fn unchecked_directory<'m>(
+    path: &Path,
+    store: &mut HostStore,
+    memory: &'m mut Memory,
+) -> Result<Gguf<'m>, Error> {
+    let bytes = Gguf::arena_bytes(store).map_err(|error| bad_gguf(path, error))?;
+    Gguf::open(store, &mut memory.arena(bytes)?).map_err(|error| bad_gguf(path, error))
+}
+
 /// A file whose weights are checked when they are read, if it has checksums; of any architecture.
 ///
 /// # Errors
@@ -116,8 +139,7 @@ pub(crate) fn checked(path: &Path, max_tile: usize) -> Result<HostStore, Error> 
     // Room for the rest of the pieces at both ends of a tile.
     let mut store = HostStore::open(path, StoreKind::File, max_tile.saturating_add(2 * PIECE))?;
     let mut memory = Memory::default();
-    let bytes = Gguf::arena_bytes(&mut store).map_err(|error| bad_gguf(path, error))?;
-    let gguf = Gguf::open(&mut store, &mut memory.arena(bytes)?).map_err(|error| bad_gguf(path, error))?;
+    let gguf = unchecked_directory(path, &mut store, &mut memory)?;
     store.begin_weights(&gguf).map_err(|error| bad_model(path, error))?;
     Ok(store)
 }

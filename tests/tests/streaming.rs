@@ -147,7 +147,13 @@ fn rotten_metadata_gives_no_text() {
     }
     let copy = folder.path().join("copy.gguf");
     let (from, to) = (path.to_str().unwrap(), copy.to_str().unwrap());
-    for args in [&["inspect", "--check", from][..], &["layout", from, to]] {
+    let commands: [&[&str]; 4] = [
+        &["inspect", "--check", from],
+        &["inspect", from],
+        &["tokenize", "-m", from, "3"],
+        &["layout", from, to],
+    ];
+    for args in commands {
         run_command(OURO, args, b"").expect_error(3, &said);
     }
     assert!(!copy.exists());

@@ -6,11 +6,10 @@ use crate::commands::output::{print, print_json};
 use crate::commands::pieces::{quoted, token_bytes};
 use crate::error::Error;
 use crate::gguf_writer::{GgufWriter, Metadata};
-use crate::open::Memory;
+use crate::open::{Memory, directory};
 use crate::quantize::describe_tokenizer;
 use crate::store::{BUILT_IN, HostStore, StoreKind};
 use crate::text::encode;
-use ouro_runtime::gguf::Gguf;
 use ouro_runtime::text::{Specials, Tokenizer, Utf8Stream};
 use serde_json::json;
 use std::fmt::Display;
@@ -58,9 +57,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         None => (&args.model, HostStore::open(&args.model, StoreKind::File, BUFFER)?),
     };
     let bad = |error: &dyn Display| Error::BadInput(format!("{}: {error}", path.display()));
-    let (mut directory, mut memory) = (Memory::default(), Memory::default());
-    let bytes = Gguf::arena_bytes(&mut store).map_err(|error| bad(&error))?;
-    let gguf = Gguf::open(&mut store, &mut directory.arena(bytes)?).map_err(|error| bad(&error))?;
+    let (mut directory_memory, mut memory) = (Memory::default(), Memory::default());
+    let gguf = directory(path, &mut store, &mut directory_memory)?;
     let bytes = Tokenizer::arena_bytes(&mut store, &gguf).map_err(|error| bad(&error))?;
     let tokenizer =
         Tokenizer::open(&mut store, &gguf, &mut memory.arena(bytes)?).map_err(|error| bad(&error))?;

@@ -4,7 +4,7 @@ use super::layout::{Role, in_layer, stream_problems};
 use super::metadata::{TokenizerInfo, metadata};
 use crate::commands::output::json_f32;
 use crate::error::Error;
-use crate::open::{Memory, check_vocabulary};
+use crate::open::{Memory, check_vocabulary, directory};
 use crate::store::HostStore;
 use crate::text::{metadata_string, read_string};
 use ouro_quant::Format;
@@ -150,11 +150,9 @@ impl TensorInfo {
 impl Summary {
     /// Reads everything but the weights.
     pub(super) fn read(path: &Path, store: &mut HostStore) -> Result<Self, Error> {
-        let bad = |error: GgufError| Error::BadInput(format!("{}: {error}", path.display()));
         let mut memory = Memory::default();
-        let bytes = Gguf::arena_bytes(store).map_err(bad)?;
-        let gguf = Gguf::open(store, &mut memory.arena(bytes)?).map_err(bad)?;
-        Self::of(path, store, &gguf)?.map_err(bad)
+        let gguf = directory(path, store, &mut memory)?;
+        Self::of(path, store, &gguf)?.map_err(|error| Error::BadInput(format!("{}: {error}", path.display())))
     }
 
     fn of(path: &Path, store: &mut HostStore, gguf: &Gguf<'_>) -> Result<Result<Self, GgufError>, Error> {

@@ -350,6 +350,12 @@ fn each_fault_is_named() {
             &["ouro.exit_gate.threshold\" is 1.500000", "expected a number from 0 to 1"],
         ),
         (
+            "threshold a little below 0",
+            draft().with(|d| d.extra = |f| f.f32("ouro.exit_gate.threshold", -1e-9)),
+            |e| matches!(e, Threshold { .. }),
+            &["ouro.exit_gate.threshold\" is -less than 10^-6", "expected a number from 0 to 1"],
+        ),
+        (
             "exit policy of another program",
             draft().with(|d| d.extra = |f| f.string("ouro.exit.policy", "confident")),
             |e| matches!(e, UnknownExitPolicy { .. }),

@@ -208,7 +208,7 @@ fn unknown<const N: usize>(
     write!(f, "; {CALIBRATE_AGAIN}")
 }
 
-/// A number with six decimals, if it is not huge. The formatting of floats in `core` is large and may panic.
+/// A number with six decimals, if it is neither huge nor tiny. The formatting of floats in `core` is large and may panic.
 struct Decimal(f32);
 
 impl fmt::Display for Decimal {
@@ -223,6 +223,9 @@ impl fmt::Display for Decimal {
         }
         if value.abs() >= 1e18 {
             return f.write_str("more than 10^18");
+        }
+        if value != 0.0 && value.abs() < 1e-6 {
+            return f.write_str("less than 10^-6");
         }
         let whole = value.abs() as u64;
         let millionths = ((value.abs() - whole as f32) * 1e6) as u32;

@@ -73,6 +73,7 @@ static void report_number(const char *name, unsigned long long number) {
 static void report_plan(const ouro_plan_t *plan) {
     report_number("RAM, handle", plan->handle);
     report_number("RAM, block buffer", plan->block_buffer);
+    report_number("RAM, checksums", plan->checksums);
     report_number("RAM, model", plan->model);
     report_number("RAM, tokenizer", plan->tokenizer);
     report_number("RAM, K and V", plan->kv);

@@ -198,6 +198,11 @@ enum ouro_status
      * A kernel computes wrong on this CPU, and is not used.
      */
     OURO_STATUS_KERNEL = 27,
+    /**
+     * A part of the file is not what its checksum was made of: it is damaged. What was in flight is
+     * dropped.
+     */
+    OURO_STATUS_CHECKSUM = 28,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -477,6 +482,37 @@ typedef uint32_t ouro_specials;
 #endif // __cplusplus
 
 /**
+ * Which checksums are compared, if the file has them: values of `ouro_settings.verify`. What differs is
+ * OURO_STATUS_CHECKSUM.
+ */
+enum ouro_verify
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * That of all before the weights, when the file is opened.
+     */
+    OURO_VERIFY_METADATA = 0,
+    /**
+     * That, and those of the weights when a part of them is read for the first time. 4 bytes and a bit of
+     * memory for every 4096 bytes of weights; a block buffer must be 8190 bytes larger.
+     */
+    OURO_VERIFY_WEIGHTS = 1,
+    /**
+     * None.
+     */
+    OURO_VERIFY_NEVER = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ouro_verify ouro_verify;
+#else
+typedef uint32_t ouro_verify;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * An open model and a conversation with it, in memory that the caller lent to `ouro_open`.
  *
  * One thread uses a handle at a time; different handles have nothing in common.
@@ -582,6 +618,10 @@ typedef struct ouro_settings {
      * Handed to `now_us`.
      */
     void *now_context;
+    /**
+     * An `ouro_verify`.
+     */
+    uint32_t verify;
 } ouro_settings;
 
 /**
@@ -605,6 +645,10 @@ typedef struct ouro_plan_t {
      * Of the total: the buffer that the model's bytes pass through; 0 for a model read in place.
      */
     size_t block_buffer;
+    /**
+     * Of the total: the checksums of the weights, if they are to be compared.
+     */
+    size_t checksums;
     /**
      * Of the total: norms, exit gate and the table of matrices.
      */

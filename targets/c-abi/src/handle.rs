@@ -11,7 +11,7 @@ use ouro_runtime::model::{ExitDefault, Model};
 use ouro_runtime::session::{Depth, Session};
 use ouro_runtime::text::{Symbol, TextError, Tokenizer, Utf8Stream};
 
-use crate::source::Medium;
+use crate::source::CheckedMedium;
 
 /// An open model and a conversation with it, in memory that the caller lent to `ouro_open`.
 ///
@@ -34,7 +34,7 @@ pub(crate) struct Place {
 
 /// What calls work on.
 pub(crate) struct Body {
-    pub(crate) medium: Medium<'static>,
+    pub(crate) medium: CheckedMedium,
     pub(crate) tokenizer: Result<Tokenizer<'static>, TextError>,
     pub(crate) session: Session<'static>,
     pub(crate) policy: ExitDefault,

@@ -1,23 +1,23 @@
 //! The memory of a handle: measured beforehand, then carved.
 //!
 //! ```text
-//! | Place | block buffer, model, tokenizer | ...            | directory of the file |  while opening
-//! | Place | block buffer, model, tokenizer | session, words                         |  afterwards
+//! | Place | block buffer, checksums, model, tokenizer | ...            | directory of the file |  while opening
+//! | Place | block buffer, checksums, model, tokenizer | session, words                         |  afterwards
 //! ```
 
 use crate::handle::{self, Body, Ouro, Place};
 use crate::pointer;
-use crate::settings::{CallerClock, Settings};
-use crate::source::{Medium, Source};
+use crate::settings::{CallerClock, Settings, VerifyChoice};
+use crate::source::{CheckedMedium, Medium, Source};
 use crate::status::{Error, Status};
 use core::ffi::c_void;
 use core::ptr;
 use core::slice;
 use ouro_runtime::arena::{ALIGN, Arena};
-use ouro_runtime::gguf::Gguf;
-use ouro_runtime::model::Model;
+use ouro_runtime::gguf::{Array, Gguf};
+use ouro_runtime::model::{Model, check_metadata, checksums};
 use ouro_runtime::session::Session;
-use ouro_runtime::store::MIN_TILE;
+use ouro_runtime::store::{Checked, MIN_TILE, Store, Sums};
 use ouro_runtime::text::{Symbol, TableError, TextError, Tokenizer, Utf8Stream};
 
 /// Memory lent to this library must begin at a multiple of this many bytes.
@@ -37,6 +37,8 @@ pub struct Plan {
     pub handle: usize,
     /// Of the total: the buffer that the model's bytes pass through; 0 for a model read in place.
     pub block_buffer: usize,
+    /// Of the total: the checksums of the weights, if they are to be compared.
+    pub checksums: usize,
     /// Of the total: norms, exit gate and the table of matrices.
     pub model: usize,
     /// Of the total: the tokenizer's index; 0 if the file's tokenizer is not known here.
@@ -185,10 +187,11 @@ unsafe fn carve(source: Source, settings: &Settings, place: *mut Place, size: us
     let (front, tail) = memory.split_at_mut_checked(front).ok_or(short)?;
 
     let mut arena = Arena::new(front);
-    let buffer = arena.take(source.buffer_bytes(settings.block_buffer)?)?;
+    let buffer = arena.take(source.buffer_bytes(settings)?)?;
     // SAFETY: as above.
     let mut medium: Medium<'static> = unsafe { source.open(buffer) }?;
     let gguf = Gguf::open(&mut medium, &mut Arena::new(tail))?;
+    let mut medium = checked(medium, settings.verify()?, &gguf, &mut arena)?;
     let model = Model::open(&mut medium, &gguf, &mut arena)?;
     let tokenizer = known(Tokenizer::open(&mut medium, &gguf, &mut arena))?;
     let tokenizer = tokenizer.and_then(|tokenizer| within_vocabulary(tokenizer, &model));
@@ -238,13 +241,15 @@ unsafe fn measure(
     };
     // SAFETY: as the caller says, here and below.
     let directory = unsafe { directory_bytes(source) }?;
-    let buffer = source.buffer_bytes(settings.block_buffer)?;
+    let buffer = source.buffer_bytes(settings)?;
     let block_buffer = padded(buffer);
     need(block_buffer.saturating_add(directory))?;
     let buffer = arena.take(buffer)?;
     // SAFETY: as above.
     let mut medium = unsafe { source.open(buffer) }?;
     let gguf = Gguf::open(&mut medium, &mut arena)?;
+    let sums = weights_sums(&mut medium, settings.verify()?, &gguf)?.map_or(0, |array| number_of(&array));
+    let checksums = padded(sums.saturating_mul(size_of::<u32>())).saturating_add(padded(sums.div_ceil(8)));
     let model_bytes = Model::arena_bytes(&mut medium, &gguf)?;
     need(block_buffer.saturating_add(directory).saturating_add(model_bytes))?;
     let model = Model::open(&mut medium, &gguf, &mut arena)?;
@@ -256,7 +261,8 @@ unsafe fn measure(
     let session = Session::arena_bytes(&model, &session_settings)?;
     let kv = Session::kv_bytes(&model, &session_settings)?;
     let words = padded(settings.word_symbols().saturating_mul(size_of::<Symbol>()));
-    let kept = size_of::<Place>().saturating_add(block_buffer).saturating_add(model_bytes);
+    let before_model = size_of::<Place>().saturating_add(block_buffer).saturating_add(checksums);
+    let kept = before_model.saturating_add(model_bytes);
     let opening = kept.saturating_add(tokenizer).saturating_add(directory);
     let open = kept.saturating_add(tokenizer_kept).saturating_add(session).saturating_add(words);
     let config = model.config();
@@ -266,6 +272,7 @@ unsafe fn measure(
         scratch: plan.scratch,
         handle: size_of::<Place>(),
         block_buffer,
+        checksums,
         model: model_bytes,
         tokenizer: tokenizer_kept,
         kv,
@@ -277,6 +284,41 @@ unsafe fn measure(
         trained_context: number(config.context),
     };
     Ok(())
+}
+
+/// The medium with what it is to be compared by, metadata having been compared.
+fn checked(
+    mut medium: Medium<'static>,
+    verify: VerifyChoice,
+    gguf: &Gguf<'_>,
+    arena: &mut Arena<'static>,
+) -> Result<CheckedMedium, Error> {
+    if verify != VerifyChoice::Never {
+        check_metadata(&mut medium, gguf)?;
+    }
+    let array = weights_sums(&mut medium, verify, gguf)?;
+    let sums: &'static mut [u32] = arena.take(array.as_ref().map_or(0, number_of))?;
+    let verified = arena.take(sums.len().div_ceil(8))?;
+    if let Some(array) = array {
+        array.read_u32(&mut medium, sums)?;
+    }
+    Ok(Checked::new(medium, Sums { offset: gguf.data_offset(), sums: &*sums }, verified))
+}
+
+/// The checksums of the weights, if they are to be compared and there are any.
+fn weights_sums<S: Store>(
+    store: &mut S,
+    verify: VerifyChoice,
+    gguf: &Gguf<'_>,
+) -> Result<Option<Array>, Error> {
+    match verify {
+        VerifyChoice::Weights => Ok(checksums(store, gguf)?),
+        VerifyChoice::Metadata | VerifyChoice::Never => Ok(None),
+    }
+}
+
+fn number_of(sums: &Array) -> usize {
+    usize::try_from(sums.count).unwrap_or(usize::MAX)
 }
 
 fn padded(bytes: usize) -> usize {

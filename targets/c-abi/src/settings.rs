@@ -55,6 +55,20 @@ pub enum ExitChoice {
     Step = 5,
 }
 
+/// Which checksums are compared, if the file has them: values of `ouro_settings.verify`. What differs is
+/// OURO_STATUS_CHECKSUM.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyChoice {
+    /// That of all before the weights, when the file is opened.
+    Metadata = 0,
+    /// That, and those of the weights when a part of them is read for the first time. 4 bytes and a bit of
+    /// memory for every 4096 bytes of weights; a block buffer must be 8190 bytes larger.
+    Weights = 1,
+    /// None.
+    Never = 2,
+}
+
 /// Microseconds since some fixed moment, never less than before. Called from inside calls of this
 /// library, on the same thread; it must not use the handle.
 pub type Now = Option<unsafe extern "C" fn(context: *mut c_void) -> u64>;
@@ -96,6 +110,8 @@ pub struct Settings {
     pub now_us: Now,
     /// Handed to `now_us`.
     pub now_context: *mut c_void,
+    /// An `ouro_verify`.
+    pub verify: u32,
 }
 
 /// Words up to this long need no memory of their own.
@@ -120,6 +136,19 @@ impl Settings {
         let kv = KvSettings { sharing: self.sharing(model)?, element: self.element()?, window };
         let rows = self.prompt as usize;
         Ok(session::Settings { context, rows, max_loops, min_loops: or(self.min_loops, 1), kv })
+    }
+
+    /// Which checksums are compared.
+    pub(crate) fn verify(&self) -> Result<VerifyChoice, Error> {
+        const METADATA: u32 = VerifyChoice::Metadata as u32;
+        const WEIGHTS: u32 = VerifyChoice::Weights as u32;
+        const NEVER: u32 = VerifyChoice::Never as u32;
+        match self.verify {
+            METADATA => Ok(VerifyChoice::Metadata),
+            WEIGHTS => Ok(VerifyChoice::Weights),
+            NEVER => Ok(VerifyChoice::Never),
+            _ => Err(Error::Setting { name: "settings.verify", expected: "an ouro_verify" }),
+        }
     }
 
     fn sharing(&self, model: &Model<'_>) -> Result<KvSharing, Error> {

@@ -1,11 +1,12 @@
 //! Where the model is.
 
 use crate::pointer;
+use crate::settings::{Settings, VerifyChoice};
 use crate::status::{Error, Status};
 use core::ffi::c_void;
 use core::fmt;
 use core::ptr;
-use ouro_runtime::store::{MIN_TILE, SliceStore, Span, Store, StoreCounters, StoreError};
+use ouro_runtime::store::{Checked, MIN_TILE, PIECE, SliceStore, Span, Store, StoreCounters, StoreError};
 
 /// Reads `len` bytes of the model file from `offset` on into `to`, and returns 0, or any other
 /// number if that is not possible; the call in progress then ends with OURO_STATUS_READ. It is called
@@ -44,12 +45,18 @@ impl Source {
     }
 
     /// The size of the block buffer: what the settings give, if there is any use for it.
-    pub(crate) fn buffer_bytes(&self, wanted: u32) -> Result<usize, Error> {
-        if self.read.is_none() {
-            return Ok(0);
+    pub(crate) fn buffer_bytes(&self, settings: &Settings) -> Result<usize, Error> {
+        const VERIFYING: usize = MIN_TILE + 2 * (PIECE - 1);
+        const _: () = assert!(MIN_TILE == 256 && VERIFYING == 8446);
+        let (least, expected) = match settings.verify()? {
+            VerifyChoice::Weights => (VERIFYING, "at least 8446 bytes, as weights are to be verified"),
+            VerifyChoice::Metadata | VerifyChoice::Never => (MIN_TILE, "at least 256 bytes"),
+        };
+        match settings.block_buffer as usize {
+            _ if self.read.is_none() => Ok(0),
+            bytes if bytes >= least => Ok(bytes),
+            _ => Err(Error::Setting { name: "settings.block_buffer", expected }),
         }
-        let bytes = Some(wanted as usize).filter(|bytes| *bytes >= MIN_TILE);
-        bytes.ok_or(Error::Setting { name: "settings.block_buffer", expected: "at least 256 bytes" })
     }
 
     /// Whether any of the file is at `memory`.
@@ -89,7 +96,10 @@ impl Source {
     }
 }
 
-/// The store of a handle.
+/// The store of a handle; without checksums nothing is checked.
+pub(crate) type CheckedMedium = Checked<Medium<'static>, &'static [u32], &'static mut [u8]>;
+
+/// Where the bytes come from.
 #[derive(Debug)]
 pub(crate) enum Medium<'b> {
     Memory(SliceStore<'static>),
@@ -169,6 +179,13 @@ impl Store for Medium<'_> {
         match self {
             Self::Memory(store) => store.load(want, next),
             Self::Reader(reader) => reader.load(want),
+        }
+    }
+
+    fn discard(&mut self) {
+        match self {
+            Self::Memory(store) => store.discard(),
+            Self::Reader(reader) => (reader.held, reader.current) = (Span::EMPTY, Span::EMPTY),
         }
     }
 

@@ -71,6 +71,9 @@ pub enum Status {
     Internal = 26,
     /// A kernel computes wrong on this CPU, and is not used.
     Kernel = 27,
+    /// A part of the file is not what its checksum was made of: it is damaged. What was in flight is
+    /// dropped.
+    Checksum = 28,
 }
 
 impl Status {
@@ -104,10 +107,11 @@ impl Status {
             Self::Budget => c"the budget can't pay its fallback depth",
             Self::Internal => c"internal error: please report it",
             Self::Kernel => c"a kernel computes wrong on this CPU and is not used",
+            Self::Checksum => c"the model is damaged: another checksum",
         }
     }
 
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::Ok,
         Self::NullPointer,
         Self::Misaligned,
@@ -136,6 +140,7 @@ impl Status {
         Self::Budget,
         Self::Internal,
         Self::Kernel,
+        Self::Checksum,
     ];
 }
 
@@ -207,6 +212,7 @@ fn of_store(error: StoreError) -> Status {
         StoreError::OutOfRange { .. } => Status::Truncated,
         StoreError::TooLarge { .. } => Status::BlockBuffer,
         StoreError::Io { .. } | StoreError::Short { .. } => Status::Read,
+        StoreError::Corrupt { .. } => Status::Checksum,
         // What else can be wrong is wrong with the bytes.
         _ => Status::Model,
     }
@@ -225,6 +231,7 @@ fn of_model(error: ModelError) -> Status {
         ModelError::Store(error) => of_store(error),
         ModelError::Gguf(error) => of_gguf(error),
         ModelError::Arena(_) | ModelError::TooLarge { .. } => Status::Memory,
+        ModelError::MetadataChecksum => Status::Checksum,
         _ => Status::Model,
     }
 }

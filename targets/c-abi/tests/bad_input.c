@@ -83,7 +83,7 @@ static void memory_to_the_byte(struct fixture *f) {
            OURO_STATUS_MEMORY);
     expect_true("the parts are the whole",
                 plan.scratch <= f->plan.total &&
-                    f->plan.total == f->plan.handle + f->plan.block_buffer + f->plan.model + f->plan.tokenizer +
+                    f->plan.total == f->plan.handle + f->plan.block_buffer + f->plan.checksums + f->plan.model + f->plan.tokenizer +
                                          f->plan.kv + f->plan.activations + f->plan.opening);
 
     /* What lies behind the memory stays as it is. */
@@ -320,8 +320,9 @@ static void damaged_models(struct fixture *f, const unsigned char *model, size_t
         {"version", "GGUF", 4, OURO_STATUS_MODEL},
         {"number of tensors", "GGUF", 15, OURO_STATUS_MODEL},
         {"length of a key", "general.architecture", (size_t)-2, OURO_STATUS_MODEL},
-        {"name of a tensor", "blk.1.attn_q.weight", 4, OURO_STATUS_MODEL},
-        {"key of the loops", "ouro.num_loops", 6, OURO_STATUS_MODEL},
+        {"name of a tensor", "blk.1.attn_q.weight", 4, OURO_STATUS_CHECKSUM},
+        {"key of the loops", "ouro.num_loops", 6, OURO_STATUS_CHECKSUM},
+        {"a number", "ouro.attention.layer_norm_rms_epsilon", 41, OURO_STATUS_CHECKSUM},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         size_t at = find(model, len, CASES[i].at) + CASES[i].behind;
@@ -338,6 +339,55 @@ static void damaged_models(struct fixture *f, const unsigned char *model, size_t
         ouro_status found = open_copy(f, copy, len - cut);
         expect_true("a truncated model", found == OURO_STATUS_TRUNCATED || found == OURO_STATUS_MODEL);
     }
+    open_again(f);
+}
+
+/* A bit of the weights that flips is noticed where that is asked for, and only there. */
+static void rotten_weights(struct fixture *f, const unsigned char *model, size_t len, unsigned char *copy) {
+    struct fixture rotten = *f;
+    ouro_token expected, token;
+    char text[160];
+    size_t text_len, in_the_stack = len / 2;
+    expect("in place", first_token(f->handle, &expected), OURO_STATUS_OK);
+    for (size_t i = 0; i < len; i++) {
+        copy[i] = model[i];
+    }
+    rotten.source.bytes = copy;
+    rotten.settings.verify = 3;
+    expect("verify what?", ouro_plan(&rotten.source, &rotten.settings, f->memory, f->size, &rotten.plan),
+           OURO_STATUS_SETTING);
+    rotten.settings.verify = OURO_VERIFY_WEIGHTS;
+    expect("plan", ouro_plan(&rotten.source, &rotten.settings, f->memory, f->size, &rotten.plan), OURO_STATUS_OK);
+    expect_true("memory for checksums", rotten.plan.checksums > len / 4096 * 4 && f->plan.checksums == 0);
+    expect("a byte too small",
+           ouro_open(&rotten.source, &rotten.settings, f->memory, rotten.plan.total - 1, &rotten.handle),
+           OURO_STATUS_MEMORY);
+    open_again(&rotten);
+    expect("nothing is rotten", first_token(rotten.handle, &token), OURO_STATUS_OK);
+    expect_true("the same token", token.id == expected.id && token.loops == expected.loops);
+
+    copy[in_the_stack] ^= 1;
+    open_again(&rotten);
+    for (int i = 0; i < 2; i++) {
+        expect("a rotten weight", first_token(rotten.handle, &token), OURO_STATUS_CHECKSUM);
+        expect("explain", ouro_explain(rotten.handle, text, sizeof text, &text_len), OURO_STATUS_OK);
+        expect_true("with what is wrong", find((unsigned char *)text, text_len, "another checksum") > 0);
+    }
+    copy[in_the_stack] ^= 1;
+    expect("it was the bus", first_token(rotten.handle, &token), OURO_STATUS_OK);
+    expect_true("the right token", token.id == expected.id && token.loops == expected.loops);
+
+    copy[in_the_stack] ^= 1;
+    rotten.settings.verify = OURO_VERIFY_METADATA;
+    open_again(&rotten);
+    expect("it is not looked at", first_token(rotten.handle, &token), OURO_STATUS_OK);
+    copy[in_the_stack] ^= 1;
+
+    size_t in_the_metadata = find(model, len, "ouro.attention.layer_norm_rms_epsilon") + 41;
+    copy[in_the_metadata] ^= 1;
+    rotten.settings.verify = OURO_VERIFY_NEVER;
+    open_again(&rotten);
+    copy[in_the_metadata] ^= 1;
     open_again(f);
 }
 
@@ -393,6 +443,16 @@ static void failing_flash(struct fixture *f, const unsigned char *model) {
     expect("through the buffer", first_token(f->handle, &token), OURO_STATUS_OK);
     expect_true("the same token", token.id == expected.id && token.loops == expected.loops);
     unsigned long prompt = flash.reads;
+
+    settings.verify = OURO_VERIFY_WEIGHTS;
+    expect("no room for the ends of pieces", ouro_open(&source, &settings, f->memory, f->size, &f->handle),
+           OURO_STATUS_SETTING);
+    settings.block_buffer = 4096 + 8190;
+    expect("with room", ouro_open(&source, &settings, f->memory, f->size, &f->handle), OURO_STATUS_OK);
+    expect("compared", first_token(f->handle, &token), OURO_STATUS_OK);
+    expect_true("the same token compared", token.id == expected.id && token.loops == expected.loops);
+    settings.verify = OURO_VERIFY_METADATA;
+    settings.block_buffer = 4096;
 
     for (unsigned long at = 1; at <= opening; at += opening / 5 + 1) {
         flash.reads = 0;
@@ -461,6 +521,7 @@ int bad_input(const unsigned char *model, size_t len, unsigned char *copy, unsig
     failing_flash(&f, model);
     out_of_time(&f);
     damaged_models(&f, model, len, copy);
+    rotten_weights(&f, model, len, copy);
     number(checks - failures);
     print(" checks passed, ");
     number(failures);

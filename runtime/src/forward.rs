@@ -134,7 +134,7 @@ pub(crate) fn layer<S: Store>(
         rope(q, angles);
         rope(k, angles);
     }
-    for (row, (k, v)) in rows(k, kv_width).zip(rows(v, kv_width)).enumerate() {
+    for (row, (k, v)) in rows_mut(k, kv_width).zip(rows_mut(v, kv_width)).enumerate() {
         kv.write(layer, t, row, k, v);
     }
     let heads = Heads {

@@ -12,6 +12,7 @@
 mod vectors;
 
 use crate::arena::{Arena, ArenaFull};
+use crate::kernels::hadamard;
 use vectors::{Sizes, Vectors};
 pub(crate) use vectors::{Slot, Stored, padded, unit_of, with_element};
 
@@ -52,7 +53,7 @@ pub enum KvType {
     F16,
     /// 1 byte a value, and an f32 scale per head and position.
     Int8,
-    /// Half a byte a value, and an f32 scale per head and position.
+    /// Half a byte a value, and an f32 scale per head and position, of heads' Hadamard transforms.
     Int4,
 }
 
@@ -200,6 +201,11 @@ impl<'a> KvCache<'a> {
         })
     }
 
+    /// How many values of a head's vector are transformed together; 1 if they are stored as they are.
+    pub(crate) fn transformed(&self) -> usize {
+        self.settings.element.transformed(self.shape.head_dim)
+    }
+
     /// Positions in the cache.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -271,8 +277,11 @@ impl<'a> KvCache<'a> {
         self.len + self.rows - self.rows.min(self.settings.window)
     }
 
-    /// Stores K and V (`[heads * head_dim]` each) of the chunk's row `row` in loop `t` (from 0).
-    pub(crate) fn write(&mut self, layer: usize, t: usize, row: usize, k: &[f32], v: &[f32]) {
+    /// Stores K and V (`[heads * head_dim]` each) of the chunk's row `row` in loop `t` (from 0). They are
+    /// transformed where they are, if the type asks for it.
+    pub(crate) fn write(&mut self, layer: usize, t: usize, row: usize, k: &mut [f32], v: &mut [f32]) {
+        hadamard::transform(k, self.transformed());
+        hadamard::transform(v, self.transformed());
         let position = self.len + row;
         let index = self.cache_index(layer, t, position);
         if self.settings.sharing == KvSharing::Averaged {

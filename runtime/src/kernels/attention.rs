@@ -9,6 +9,7 @@
 #![allow(unsafe_code, clippy::indexing_slicing, clippy::needless_range_loop)]
 
 use super::elements::{Source, UNIT};
+use super::hadamard;
 use super::halves::{Halves, LANES, Portable};
 use super::math::{exp, sqrt};
 use super::workers::deal;
@@ -41,13 +42,13 @@ pub(crate) struct Heads<'c> {
     pub(crate) head_dim: usize,
 }
 
-/// Attention of all positions in flight: `q` and `out` are `[N, heads * head_dim]`. Does nothing if
-/// lengths do not agree.
+/// Attention of all positions in flight: `q` and `out` are `[N, heads * head_dim]`. `q` is transformed as
+/// K is, if it is. Does nothing if lengths do not agree.
 pub(crate) fn attention(
     backend: Backend,
     workers: &dyn Workers,
     heads: Heads<'_>,
-    q: &[f32],
+    q: &mut [f32],
     out: &mut [f32],
 ) {
     let Heads { kv, rows, kv_heads, group, head_dim, .. } = heads;
@@ -55,7 +56,10 @@ pub(crate) fn attention(
     if q.len() != rows * width || out.len() != q.len() || width == 0 {
         return;
     }
-    let scale = 1.0 / sqrt(head_dim as f32);
+    // Q and K being transformed, their products are `transformed` times as large: a power of two.
+    let transformed = kv.transformed();
+    hadamard::transform(q, transformed);
+    let scale = 1.0 / sqrt(head_dim as f32) / transformed as f32;
     let job = Job { heads, scale, q, out: out.as_mut_ptr(), lifetime: PhantomData };
     let tiles = (rows * group).div_ceil(TILE) * kv_heads;
     let products = 2 * q.len().saturating_mul(kv.len() + rows.div_ceil(2));
@@ -63,6 +67,7 @@ pub(crate) fn attention(
     // Later rows read more positions, so tiles are dealt out in turn.
     let work = |piece: usize| backend.run(Piece { job: &job, first: piece, step: pieces });
     deal(workers, pieces, &work);
+    hadamard::inverse(out, transformed);
 }
 
 struct Job<'a> {

@@ -17,6 +17,8 @@ pub(crate) const UNIT: usize = 2 * LANES;
 pub(crate) trait Element: Pod {
     /// Whether vectors have a scale, which multiplies what is stored.
     const SCALED: bool;
+    /// Whether what is stored are Hadamard transforms of vectors.
+    const TRANSFORMED: bool = false;
 
     /// The scale for the vector `x`; 1 if there is none.
     fn scale(x: &[f32]) -> f32;
@@ -100,6 +102,7 @@ pub(crate) struct Nibbles([u8; LANES]);
 
 impl Element for Nibbles {
     const SCALED: bool = true;
+    const TRANSFORMED: bool = true;
 
     fn scale(x: &[f32]) -> f32 {
         scale(x, 7.0)

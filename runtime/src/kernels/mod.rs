@@ -16,6 +16,7 @@ mod backend;
 mod check;
 pub(crate) mod elements;
 mod generic;
+pub(crate) mod hadamard;
 pub(crate) mod halves;
 #[cfg(target_has_atomic = "ptr")]
 mod handoff;

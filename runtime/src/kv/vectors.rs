@@ -3,6 +3,7 @@
 use super::KvType;
 use crate::arena::{Arena, ArenaFull};
 use crate::kernels::elements::{Element, Source, UNIT};
+use crate::kernels::hadamard;
 use crate::kernels::halves::{Halves, LANES, Software};
 use core::ops::Range;
 
@@ -71,6 +72,11 @@ impl KvType {
 
     fn is_scaled(self) -> bool {
         with_element!(self, E => E::SCALED)
+    }
+
+    /// How many values of a head's vector are transformed together; 1 if they are stored as they are.
+    pub(super) fn transformed(self, head_dim: usize) -> usize {
+        with_element!(self, E => if E::TRANSFORMED { hadamard::block(head_dim) } else { 1 })
     }
 }
 

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub const HEADER: usize = size_of::<Header>();
 
 const MAGIC: [u8; 8] = *b"OURO KV\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]

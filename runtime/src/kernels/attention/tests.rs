@@ -69,7 +69,7 @@ impl Case {
         let mut write = |kv: &mut KvCache<'_>, rows: usize, loops: usize| {
             kv.begin(rows);
             for (t, row) in (0..loops).flat_map(|t| (0..rows).map(move |row| (t, row))) {
-                kv.write(0, t, row, &random.vector(width, 2.0), &random.vector(width, 3.0));
+                kv.write(0, t, row, &mut random.vector(width, 2.0), &mut random.vector(width, 3.0));
             }
         };
         let mut left = self.older;
@@ -93,11 +93,17 @@ impl Case {
     }
 }
 
-/// A stored vector.
-fn vector(stored: Stored<'_>, head_dim: usize) -> Vec<f64> {
+/// A stored vector, its transform undone if it has one: `transformed` values together.
+fn vector(stored: Stored<'_>, head_dim: usize, transformed: usize) -> Vec<f64> {
     let scale = stored.scale(0).map_or(1.0, f64::from);
     let halves = (0..2 * head_dim.div_ceil(UNIT)).flat_map(|i| stored.widen(Software, i / 2, i % 2));
-    halves.map(|x| f64::from(x) * scale).take(head_dim).collect()
+    let x: Vec<f64> = halves.map(|x| f64::from(x) * scale).take(head_dim).collect();
+    // The matrix of the transform by its entries: -1 to the number of ones that both indices have.
+    let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
+    let undone = |x: &[f64], i: usize| x.iter().enumerate().map(|(j, x)| sign(i, j) * x).sum::<f64>();
+    x.chunks(transformed)
+        .flat_map(|x| (0..transformed).map(move |i| undone(x, i) / transformed as f64))
+        .collect()
 }
 
 fn formula(case: &Case, kv: &KvCache<'_>, q: &[f32]) -> Vec<f64> {
@@ -108,7 +114,7 @@ fn formula(case: &Case, kv: &KvCache<'_>, q: &[f32]) -> Vec<f64> {
         let positions = 0..kv.len() + row + 1;
         let rows = positions.map(|j| kv.rows(kv.run((0, 1), row, j, j + 1), kv_head));
         let rows: Vec<[Vec<f64>; 2]> =
-            rows.map(|rows| rows.map(|stored| vector(stored, case.head_dim))).collect();
+            rows.map(|rows| rows.map(|stored| vector(stored, case.head_dim, kv.transformed()))).collect();
         let score = |k: &[f64]| {
             k.iter().zip(q).map(|(k, q)| k * f64::from(*q)).sum::<f64>() / (case.head_dim as f64).sqrt()
         };
@@ -208,7 +214,7 @@ fn near_the_formula_and_the_same_everywhere() {
         let kv = case.cache(random);
         let q = case.q(random);
         let mut out = vec![f32::NAN; q.len()];
-        attention(Backend::SCALAR, &Alone, case.heads(&kv), &q, &mut out);
+        attention(Backend::SCALAR, &Alone, case.heads(&kv), &mut q.clone(), &mut out);
         for (found, exact) in out.iter().zip(formula(&case, &kv, &q)) {
             worst = worst.max((f64::from(*found) - exact).abs());
             // Values go up to 3; scores to 30 or so, of which an ulp is 2e-6.
@@ -219,17 +225,20 @@ fn near_the_formula_and_the_same_everywhere() {
         }
         for backend in Backend::available() {
             let mut other = vec![0.0; q.len()];
-            attention(backend, &Alone, case.heads(&kv), &q, &mut other);
+            attention(backend, &Alone, case.heads(&kv), &mut q.clone(), &mut other);
             assert_eq!(bits(&other), bits(&out), "seed {seed}, {case:?}: {backend}");
         }
         let width = q.len() / case.rows;
         // One row at a time, and in code for all element types at once: the same bits.
         if case.rows > 1 {
+            let transformed = kv.transformed();
+            let mut q = q.clone();
+            hadamard::transform(&mut q, transformed);
             for row in 0..case.rows {
                 let part = row * width..(row + 1) * width;
                 let job = Job {
                     heads: case.heads(&kv),
-                    scale: 1.0 / libm::sqrtf(case.head_dim as f32),
+                    scale: 1.0 / libm::sqrtf(case.head_dim as f32) / transformed as f32,
                     q: &q,
                     out: out.as_mut_ptr(),
                     lifetime: PhantomData,
@@ -242,6 +251,7 @@ fn near_the_formula_and_the_same_everywhere() {
                         tile.run(Compact);
                     }
                 }
+                hadamard::inverse(&mut out[part.clone()], transformed);
                 assert_eq!(bits(&out[part]), bits(&before), "seed {seed}, {case:?}: row {row} alone");
             }
         }
@@ -265,7 +275,7 @@ fn threads_change_no_bit() {
     let q = case.q(random);
     let run = |workers: &dyn Workers| {
         let mut out = vec![0.0; q.len()];
-        attention(Backend::fastest(), workers, case.heads(&kv), &q, &mut out);
+        attention(Backend::fastest(), workers, case.heads(&kv), &mut q.clone(), &mut out);
         bits(&out)
     };
     let expected = run(&Alone);
@@ -293,11 +303,11 @@ fn what_is_not_finite_shows() {
             let q = case.q(random);
             let (mut k, v) = (random.vector(32, 1.0), random.vector(32, 1.0));
             k[7] = bad;
-            kv.write(0, 1, 40, &k, &v);
-            kv.write(0, 1, 45, &v, &k);
+            kv.write(0, 1, 40, &mut k.clone(), &mut v.clone());
+            kv.write(0, 1, 45, &mut v.clone(), &mut k);
             let expected = {
                 let mut out = vec![0.0; q.len()];
-                attention(Backend::SCALAR, &Alone, case.heads(&kv), &q, &mut out);
+                attention(Backend::SCALAR, &Alone, case.heads(&kv), &mut q.clone(), &mut out);
                 out
             };
             // Earlier positions do not see them; later ones are not numbers wherever the score is not
@@ -309,7 +319,7 @@ fn what_is_not_finite_shows() {
             );
             for backend in Backend::available() {
                 let mut out = vec![0.0; q.len()];
-                attention(backend, &Alone, case.heads(&kv), &q, &mut out);
+                attention(backend, &Alone, case.heads(&kv), &mut q.clone(), &mut out);
                 assert_eq!(bits(&out), bits(&expected), "{element:?}, {bad}: {backend}");
             }
         }
@@ -340,12 +350,12 @@ fn error_of_each_element_type() {
             };
             let mut kv = case.cache(random);
             for (row, x) in x.chunks_exact(128).enumerate() {
-                kv.write(0, 0, row, x, x);
+                kv.write(0, 0, row, &mut x.to_vec(), &mut x.to_vec());
             }
             let (mut error, mut total) = (0.0, 0.0);
             for (row, x) in x.chunks_exact(128).enumerate() {
                 let [stored, _] = kv.rows(kv.run((0, 0), row, row, row + 1), 0);
-                for (stored, x) in vector(stored, 128).into_iter().zip(x) {
+                for (stored, x) in vector(stored, 128, kv.transformed()).into_iter().zip(x) {
                     error += (stored - f64::from(*x)).powi(2);
                     total += f64::from(*x).powi(2);
                 }

@@ -8,7 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=OURO_WRONG_KERNELS");
     println!(
-        "cargo:rustc-check-cfg=cfg(ouro_dsp, ouro_helium, ouro_rvv, ouro_packed, ouro_soft_float, ouro_short_multiply, ouro_vsqrt, ouro_size, ouro_wrong_kernels, fuzzing)"
+        "cargo:rustc-check-cfg=cfg(ouro_dsp, ouro_helium, ouro_rvv, ouro_packed, ouro_soft_float, ouro_short_multiply, ouro_vsqrt, ouro_size, ouro_soft_double, ouro_wrong_kernels, fuzzing)"
     );
     let target = env::var("TARGET").unwrap_or_default();
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
@@ -34,6 +34,8 @@ fn main() {
         // For tests of what becomes of kernels that compute wrong: all but the definition do.
         ("ouro_wrong_kernels", env::var_os("OURO_WRONG_KERNELS").is_some()),
         ("ouro_size", small && size),
+        // No small core but RISC-V's largest computes with doubles.
+        ("ouro_soft_double", small && size && !instructions.ends_with("gc")),
         ("ouro_vsqrt", target.starts_with("thumb") && hard_float),
     ] {
         if set {

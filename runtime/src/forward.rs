@@ -16,6 +16,7 @@
 
 use crate::arena::{Arena, ArenaFull};
 use crate::kernels::attention::{Heads, attention};
+use crate::kernels::double::{Double, single};
 use crate::kernels::math::{exp_f64, ln, reciprocal, sin_cos};
 use crate::kernels::reference::{add, dot, rms_norm, rms_norm_in_place, rope};
 use crate::kernels::{Kernels, Readout, swiglu};
@@ -61,9 +62,10 @@ impl<'a> Buffers<'a> {
 
     /// Computes `theta^(-2i/d)`, rounded to f32.
     pub(crate) fn set_frequencies(&mut self, config: &Config) {
-        let step = -2.0 * reciprocal(config.head_dim as f64) * ln(config.rope_theta);
+        // Both are far below 2^24, and so exact.
+        let step = -2.0 * reciprocal((config.head_dim as f32).into()) * ln(config.rope_theta);
         for (i, frequency) in self.inverse_frequencies.iter_mut().enumerate() {
-            *frequency = exp_f64(i as f64 * step) as f32;
+            *frequency = single(exp_f64(Double::from(i as f32) * step));
         }
     }
 

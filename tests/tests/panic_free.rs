@@ -21,7 +21,7 @@ const RAM_GOAL: u64 = 8 << 10;
 
 /// Features of the image and what they are, each measured alone. Without any: weights in Q4_0 and mapped
 /// flash, K and V in f16, token ids in and out, greedy, all loops.
-const FEATURES: [(&str, &str); 9] = [
+const FEATURES: [(&str, &str); 10] = [
     ("q8_0", "weights in Q8_0 too"),
     ("k", "weights in Q2_K to Q6_K too"),
     ("kv-int8", "K and V in int8 too"),
@@ -30,7 +30,8 @@ const FEATURES: [(&str, &str); 9] = [
     ("sampling", "temperature, top-k, top-p, min-p, repetition penalty"),
     ("text", "tokenizer and chat format"),
     ("nor", "a NOR chip behind its driver, in place of mapped flash"),
-    ("messages", "errors as sentences"),
+    ("names", "errors name the key or tensor that is wrong"),
+    ("messages", "errors as sentences, with names"),
 ];
 const EVERYTHING: &str =
     "q4_1,q5,q8_0,k,iq4,kv-f32,kv-int8,kv-int4,budget,policies,sampling,text,nor,messages";

@@ -2,8 +2,9 @@
 
 use super::MAX_STRING_LEN;
 use super::error::{Field, GgufError};
+use super::index::span_eq;
 use super::value::ElementType;
-use crate::store::{MIN_TILE, Span, Store};
+use crate::store::{MIN_TILE, Span, Store, StoreError};
 
 /// Bytes asked of the store at once when much will be read, if its block buffer holds that many.
 const WINDOW: usize = 64 * 1024;
@@ -134,6 +135,11 @@ impl<'s, S: Store> Cursor<'s, S> {
         }
         let missing = self.truncated(count as u64, field);
         tile_from(self.store, at).get(..count).ok_or(missing)
+    }
+
+    /// Whether these bytes, which were passed, are `bytes`.
+    pub(super) fn is(&mut self, span: Span, bytes: &[u8]) -> Result<bool, StoreError> {
+        span_eq(self.store, span, bytes)
     }
 
     /// The part of the store's tile that starts at the next byte; empty if that is not loaded.

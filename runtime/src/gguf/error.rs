@@ -237,10 +237,10 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Bytes of a name that an error keeps.
-const KEPT: usize = 46;
+/// Bytes of a name that an error keeps: none without the feature `names`.
+const KEPT: usize = if cfg!(feature = "names") { 46 } else { 0 };
 
-/// The beginning of a key or tensor name, kept in errors.
+/// The beginning of a key or tensor name, kept in errors; without the feature `names` shown as `"..."`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     bytes: [u8; KEPT],
@@ -249,14 +249,9 @@ pub struct Name {
 }
 
 impl Name {
-    /// Whether it is all of `name`.
-    pub(super) fn is(&self, name: &str) -> bool {
-        !self.cut && self.bytes.get(..self.kept.into()) == Some(name.as_bytes())
-    }
-
     /// Keeps as much of `bytes` as fits.
     #[must_use]
-    #[inline(never)] // errors are made in many places
+    #[cfg_attr(feature = "names", inline(never))] // errors are made in many places
     pub fn new(bytes: &[u8]) -> Self {
         let mut name = Self { bytes: [0; KEPT], kept: 0, cut: false };
         name.push(bytes);

@@ -12,6 +12,12 @@ impl Hash {
         Self(0x811c_9dc5)
     }
 
+    pub(super) fn of(name: &str) -> u32 {
+        let mut hash = Self::new();
+        hash.push(name.as_bytes());
+        hash.get()
+    }
+
     pub(super) fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
@@ -41,9 +47,7 @@ impl<F: Fn(u32) -> Option<(u32, Span)>> Index<'_, F> {
 
     /// The number of the name that equals `wanted`.
     pub(super) fn find<S: Store>(&self, store: &mut S, wanted: &str) -> Result<Option<u32>, GgufError> {
-        let mut hash = Hash::new();
-        hash.push(wanted.as_bytes());
-        let hash = hash.get();
+        let hash = Hash::of(wanted);
         let start = self.order.partition_point(|number| self.hash(*number) < Some(hash));
         for number in self.order.iter().skip(start) {
             let Some((_, span)) = (self.name)(*number).filter(|(other, _)| *other == hash) else { break };

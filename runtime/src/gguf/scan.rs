@@ -10,6 +10,9 @@ use super::{ALIGNMENTS, DEFAULT_ALIGNMENT, MAX_ARRAY_BYTES, MAX_DIMS, MAX_ENTRIE
 use super::{MAX_TENSORS, Tensor};
 use crate::store::{Span, Store};
 
+/// The key of what offsets of tensor data are multiples of.
+const ALIGNMENT: &str = "general.alignment";
+
 /// What the whole header says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
@@ -32,9 +35,10 @@ pub(super) fn scan<S: Store>(
 ) -> Result<Layout, GgufError> {
     let mut cursor = Cursor::new(store, 0);
     let mut layout = read_counts(&mut cursor)?;
+    let alignment = Hash::of(ALIGNMENT);
     for _ in 0..layout.entries {
         let (entry, key) = read_entry(&mut cursor)?;
-        if key.is("general.alignment") {
+        if entry.hash == alignment && cursor.is(entry.key(), ALIGNMENT.as_bytes())? {
             layout.alignment = check_alignment(entry.get().value, key)?;
         }
         on_entry(entry);

@@ -4,6 +4,8 @@
 //!
 //! [`exp`] and what is made of it have no branches, so that loops over them become vectors.
 
+use super::double::{Double, single};
+
 /// 1.5 * 2^23: adding it rounds to an integer, ties to even, which the low bits then hold.
 const ROUND: f32 = 12_582_912.0;
 
@@ -91,7 +93,7 @@ mod unit {
 }
 
 /// The largest angle that [`sin_cos`] is made for: 2^28, far beyond the positions of any context.
-const LARGEST_ANGLE: f64 = 268_435_456.0;
+const LARGEST_ANGLE: f32 = 268_435_456.0;
 
 /// Sine and cosine of an angle up to 2^28; not a number beyond.
 #[must_use]
@@ -100,10 +102,10 @@ pub fn sin_cos(angle: f32) -> [f32; 2] {
     const QUARTER: [f64; 2] = [1.570_796_310_901_641_8, 1.589_325_477_352_819_6e-8];
     // 1.5 * 2^52, as `ROUND`.
     const ROUND: f64 = 6_755_399_441_055_744.0;
-    let x = f64::from(angle);
-    if !(-LARGEST_ANGLE..=LARGEST_ANGLE).contains(&x) {
+    if !(-LARGEST_ANGLE..=LARGEST_ANGLE).contains(&angle) {
         return [f32::NAN; 2];
     }
+    let x = Double::from(angle);
     let rounded = x * core::f64::consts::FRAC_2_PI + ROUND;
     let quarters = rounded - ROUND;
     let r = (x - quarters * QUARTER[0]) - quarters * QUARTER[1];
@@ -118,7 +120,7 @@ pub fn sin_cos(angle: f32) -> [f32; 2] {
             - z * (1.0 / 24.0
                 - z * (1.0 / 720.0
                     - z * (1.0 / 40_320.0 - z * (1.0 / 3_628_800.0 - z * (1.0 / 479_001_600.0))))));
-    let (sin, cos) = (sin as f32, cos as f32);
+    let (sin, cos) = (single(sin), single(cos));
     match rounded.to_bits() & 3 {
         0 => [sin, cos],
         1 => [cos, -sin],
@@ -129,21 +131,20 @@ pub fn sin_cos(angle: f32) -> [f32; 2] {
 
 /// `1 / x`, to within 2^-51 of it, for magnitudes of a normal f32. Without the division of f64, which
 /// is a kilobyte of code where integers have to do it.
-#[must_use]
-pub fn reciprocal(x: f64) -> f64 {
+pub(crate) fn reciprocal(x: Double) -> Double {
     // Newton's method: each step squares the error, 2^-23 to begin with.
-    let step = |guess: f64| guess * (2.0 - x * guess);
-    step(step(f64::from(1.0 / x as f32)))
+    let step = |guess: Double| guess * (2.0 - x * guess);
+    step(step(Double::from(1.0 / single(x))))
 }
 
 /// The natural logarithm of a positive number, in f64: for the frequencies of RoPE.
-#[must_use]
-pub fn ln(x: f32) -> f64 {
-    let bits = f64::from(x).to_bits();
+pub(crate) fn ln(x: f32) -> Double {
+    let bits = Double::from(x).to_bits();
     let (exponent, fraction) = ((bits >> 52) as i32 - 1023, bits & ((1 << 52) - 1));
-    let mantissa = f64::from_bits(1023 << 52 | fraction);
-    let large = mantissa > core::f64::consts::SQRT_2;
-    let (exponent, mantissa) = if large { (exponent + 1, mantissa / 2.0) } else { (exponent, mantissa) };
+    // From half the square root of 2 up to the square root.
+    let half = u64::from(1023 << 52 | fraction > core::f64::consts::SQRT_2.to_bits());
+    let mantissa = Double::from_bits((1023 - half) << 52 | fraction);
+    let exponent = exponent + half as i32;
     // ln m = 2 artanh s, |s| <= 0.1716: terms up to that which is below 2^-60.
     const TERMS: [f64; 12] = [
         1.0,
@@ -160,13 +161,12 @@ pub fn ln(x: f32) -> f64 {
         1.0 / 23.0,
     ];
     let s = (mantissa - 1.0) * reciprocal(mantissa + 1.0);
-    let series = TERMS.iter().rev().fold(0.0, |sum, term| sum * (s * s) + term);
-    f64::from(exponent) * core::f64::consts::LN_2 + 2.0 * s * series
+    let series = TERMS.iter().rev().fold(Double::from(0.0f32), |sum, term| sum * (s * s) + *term);
+    Double::from(exponent as f32) * core::f64::consts::LN_2 + 2.0 * s * series
 }
 
 /// e^x in f64, for magnitudes up to 700.
-#[must_use]
-pub fn exp_f64(x: f64) -> f64 {
+pub(crate) fn exp_f64(x: Double) -> Double {
     // 1.5 * 2^52, as `ROUND`.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     // ln 2 in two parts: products of the first with exponents are exact.
@@ -192,8 +192,8 @@ pub fn exp_f64(x: f64) -> f64 {
         1.0 / 6_227_020_800.0,
         1.0 / 87_178_291_200.0,
     ];
-    let e = TERMS.iter().rev().fold(0.0, |sum, term| sum * r + term);
-    e * f64::from_bits((rounded.to_bits() << 52).wrapping_add(1023 << 52))
+    let e = TERMS.iter().rev().fold(Double::from(0.0f32), |sum, term| sum * r + *term);
+    e * Double::from_bits((rounded.to_bits() << 52).wrapping_add(1023 << 52))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod arch;
 pub(crate) mod attention;
 mod backend;
 mod check;
+pub(crate) mod double;
 pub(crate) mod elements;
 mod generic;
 pub(crate) mod hadamard;

@@ -32,6 +32,18 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     a_panic_is_left_in_this_image()
 }
 
+unsafe extern "C" {
+    /// Of cortex-m-rt.
+    fn DefaultHandler();
+}
+
+/// A chip's interrupts, as many as an nRF52832 has. Without a chip cortex-m-rt makes room for all that a core
+/// can have, 240 of them.
+// SAFETY: the section and the name by which cortex-m-rt takes it for the end of the vector table.
+#[unsafe(link_section = ".vector_table.interrupts")]
+#[unsafe(no_mangle)]
+static __INTERRUPTS: [unsafe extern "C" fn(); 39] = [DefaultHandler; 39];
+
 /// A register through which the image talks: what is read can be anything, so the compiler knows
 /// nothing of the prompt, the sizes or the model.
 const PORT: *mut u32 = 0x4000_0000 as *mut u32;

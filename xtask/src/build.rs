@@ -3,7 +3,7 @@
 use crate::boards::{Board, Emulator};
 use anyhow::{Context, Result, bail};
 use defmt_decoder::Table;
-use object::{Object, ObjectSection};
+use object::{Object, ObjectSection, SectionKind};
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
@@ -184,9 +184,11 @@ pub fn sizes(image: &Path) -> Result<Sizes> {
         match (section.name()?, section.kind()) {
             (".model", _) => sizes.model += size,
             (".heap" | ".stack", _) => {}
-            (_, object::SectionKind::UninitializedData) => sizes.bss += size,
-            (_, object::SectionKind::Data) => sizes.data += size,
-            (_, object::SectionKind::Text | object::SectionKind::ReadOnlyData) => sizes.code += size,
+            (_, SectionKind::UninitializedData) => sizes.bss += size,
+            (_, SectionKind::Data) => sizes.data += size,
+            (_, SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::ReadOnlyString) => {
+                sizes.code += size;
+            }
             _ => {}
         }
     }

@@ -252,7 +252,7 @@ impl<E: Element> Source for Rows<'_, E> {
     #[inline(always)]
     fn scale(self, position: usize) -> Option<f32> {
         // Where there are none the compiler has to know: else it loads them from nowhere under a mask
-        // that is all zeros, which costs hundreds of cycles on Zen 4.
+        // that is all zeros, which costs more than a hundred cycles on Zen 4.
         if E::SCALED { self.scales.get(position).copied() } else { None }
     }
 

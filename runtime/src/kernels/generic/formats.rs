@@ -190,23 +190,16 @@ unsafe fn signed<V: Vector, D: Dot<V>, const P: usize>(weights: &[V; 8], x: [&Gr
     // SAFETY: the caller vouches for the instructions; a group has 32 levels.
     unsafe {
         if D::PAIRS && P == 2 {
-            let sums = [sums(x[0]), sums(x[P - 1])];
+            let sums = [&x[0].sums, &x[P - 1].sums];
             let pair = D::signed_pair(weights, [levels(x[0], 0), levels(x[P - 1], 0)], sums);
             (products[0], products[P - 1]) = (pair[0], pair[1]);
         } else {
             for p in 0..P {
-                products[p] = D::signed(weights, levels(x[p], 0), sums(x[p]));
+                products[p] = D::signed(weights, levels(x[p], 0), &x[p].sums);
             }
         }
     }
     products
-}
-
-/// The sums of a group's two halves, in all lanes.
-#[inline(always)]
-unsafe fn sums<V: Vector>(x: &Group) -> V {
-    // SAFETY: the caller vouches for the instructions; two 16-bit numbers are 32 bits.
-    unsafe { V::splat(x.sums.as_ptr().cast::<i32>().read_unaligned()) }
 }
 
 /// The low halves of all bytes.
@@ -333,7 +326,7 @@ impl Layout for Q4_0 {
             // Each weight is 8 less.
             let mut less = [V::splat(0); P];
             for p in 0..P {
-                less[p] = sums::<V>(x[p]).pairs(-8, -8);
+                less[p] = V::splat_pair(&x[p].sums, -8, -8);
             }
             symmetric(weights.scale, both_nibbles::<V, D, P>(less, &weights.levels, x, how), x)
         }

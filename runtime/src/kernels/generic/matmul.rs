@@ -135,11 +135,10 @@ unsafe fn few_positions<V: Vector, D: Dot<V>, F: Layout, const P: usize>(
         for p in 0..P {
             sink.x[p] = job.x(p.min(last));
         }
-        let stride = job.row_bytes();
-        let mut block = job.row(first);
+        let (mut block, mut stride) = (job.row(first), job.row_bytes());
         for _ in 0..job.groups() / F::GROUPS {
             F::unpack::<V, _>(block, stride, &mut sink);
-            block = V::untracked(block.add(F::BYTES));
+            (block, stride) = V::untracked(block.add(F::BYTES), stride);
         }
         for p in 0..P {
             V::store_floats(job.out(p.min(last), first), sink.sums[p]);
@@ -260,8 +259,7 @@ unsafe fn many_positions<V: Vector, D: Dot<V>, F: Layout>(job: &Job<'_>, first: 
     // SAFETY: the job's rows and activations are of the lengths that it says, and a chunk is a
     // whole number of blocks.
     unsafe {
-        let stride = job.row_bytes();
-        let mut block = job.row(first);
+        let (mut block, mut stride) = (job.row(first), job.row_bytes());
         let mut done = 0;
         let mut sink =
             Keep::<V, F> { to: chunk, next: Next::panel::<V>(job, first, ahead), how: PhantomData };
@@ -270,7 +268,7 @@ unsafe fn many_positions<V: Vector, D: Dot<V>, F: Layout>(job: &Job<'_>, first: 
             sink.to = chunk;
             for _ in 0..groups / F::GROUPS {
                 F::unpack::<V, _>(block, stride, &mut sink);
-                block = V::untracked(block.add(F::BYTES));
+                (block, stride) = V::untracked(block.add(F::BYTES), stride);
             }
             let part = Part { chunk, groups, done, first };
             let mut n = 0;
@@ -285,6 +283,18 @@ unsafe fn many_positions<V: Vector, D: Dot<V>, F: Layout>(job: &Job<'_>, first: 
             done += groups;
         }
     }
+}
+
+/// Does something for each of up to eight positions, written out: the compiler does not unroll that
+/// much by itself, and what is not unrolled keeps its sums in memory: see [`Dot::EIGHT`].
+macro_rules! each {
+    ($p:ident < $count:ident => $body:expr) => { each!($p < $count => $body; 0 1 2 3 4 5 6 7) };
+    ($p:ident < $count:ident => $body:expr; $($number:literal)*) => {
+        $(if $number < $count {
+            let $p = $number;
+            $body;
+        })*
+    };
 }
 
 /// A chunk of a panel.
@@ -315,12 +325,17 @@ unsafe fn positions<V: Vector, D: Dot<V>, F: Layout, const P: usize>(
         }
         let x = job.x(n).add(part.done);
         for g in 0..part.groups {
-            let mut groups = [x; P];
-            for p in 0..P {
-                groups[p] = x.add(p * job.groups() + g);
+            let (weights, how) = (&*part.chunk.add(g), How { high: false, alone: P == 1 });
+            let group = |p: usize| x.add(p * job.groups() + g);
+            if D::PAIRS && P.is_multiple_of(2) || !D::EIGHT {
+                let groups = core::array::from_fn(group);
+                add_terms::<V, D, F, P>(&mut sums, weights, groups, how);
+            } else {
+                each!(p < P => {
+                    let [term] = F::terms::<V, D, 1>(weights, [&*group(p)], how);
+                    sums[p] = V::add_floats(sums[p], term);
+                });
             }
-            let how = How { high: false, alone: P == 1 };
-            add_terms::<V, D, F, P>(&mut sums, &*part.chunk.add(g), groups, how);
         }
         for p in 0..P {
             V::store_floats(job.out(n + p, part.first), sums[p]);

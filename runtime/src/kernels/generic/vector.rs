@@ -17,14 +17,19 @@ pub(crate) trait Vector: Copy {
     unsafe fn load_rows(from: *const u8, stride: usize) -> [Self; 4];
     /// The same number in all lanes.
     unsafe fn splat(value: i32) -> Self;
+    /// `first * pair[0] + second * pair[1]` in all lanes.
+    #[inline(always)]
+    unsafe fn splat_pair(pair: &[i16; 2], first: i16, second: i16) -> Self {
+        let [a, b] = pair.map(i32::from);
+        // SAFETY: as the caller says.
+        unsafe { Self::splat(i32::from(first) * a + i32::from(second) * b) }
+    }
     unsafe fn and(self, other: Self) -> Self;
     unsafe fn or(self, other: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     /// The low halves of the products.
     unsafe fn mul(self, other: Self) -> Self;
-    /// `first` times the low 16 bits of each lane plus `second` times the high ones, all signed.
-    unsafe fn pairs(self, first: i16, second: i16) -> Self;
     /// Zeros come in from the left.
     unsafe fn shift_right<const BITS: i32>(self) -> Self;
     /// The sign comes in from the left.
@@ -44,9 +49,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_floats(a: Self::Float, b: Self::Float) -> Self::Float;
     unsafe fn negate_floats(a: Self::Float) -> Self::Float;
 
-    /// The same address, of which the compiler knows nothing. Otherwise it may keep one address for
-    /// every row and advance them all, which takes more registers than there are.
-    unsafe fn untracked(address: *const u8) -> *const u8;
+    /// The same address of rows and the same stride, of which the compiler knows nothing. Otherwise it
+    /// may keep an address for every row and advance them all, or multiples of the stride, which takes
+    /// more registers than there are.
+    unsafe fn untracked(rows: *const u8, stride: usize) -> (*const u8, usize);
     /// Asks for the cache line at `address`, which need not exist.
     unsafe fn prefetch(address: *const u8);
 }
@@ -57,13 +63,14 @@ pub(crate) trait Dot<V: Vector> {
     const PAIRS: bool = false;
     /// Whether unsigned weights may be as large as 255.
     const BYTES: bool = false;
+    /// Whether products with eight positions at a time leave registers for their sums.
+    const EIGHT: bool = true;
 
     /// The exact sums of products of `4 * N` unsigned weights of each row, none larger than
     /// `MAX`, with the `4 * N` levels at `x`, which lie within -127..=127.
     unsafe fn unsigned<const N: usize, const MAX: i32>(weights: &[V; N], x: *const i8) -> V;
-    /// The same for any signed weights. Each lane of `sums` has two 16-bit numbers that together
-    /// are the sum of the levels.
-    unsafe fn signed<const N: usize>(weights: &[V; N], x: *const i8, sums: V) -> V;
+    /// The same for any signed weights. The two `sums` together are the sum of the levels.
+    unsafe fn signed<const N: usize>(weights: &[V; N], x: *const i8, sums: &[i16; 2]) -> V;
 
     /// `sum` and what [`unsigned`](Self::unsigned) gives: one chain of additions, where that spares
     /// instructions. Worth it where others are under way at the same time.
@@ -82,7 +89,11 @@ pub(crate) trait Dot<V: Vector> {
 
     /// [`signed`](Self::signed) for two positions.
     #[inline(always)]
-    unsafe fn signed_pair<const N: usize>(weights: &[V; N], x: [*const i8; 2], sums: [V; 2]) -> [V; 2] {
+    unsafe fn signed_pair<const N: usize>(
+        weights: &[V; N],
+        x: [*const i8; 2],
+        sums: [&[i16; 2]; 2],
+    ) -> [V; 2] {
         // SAFETY: as the caller says.
         unsafe { [Self::signed(weights, x[0], sums[0]), Self::signed(weights, x[1], sums[1])] }
     }

@@ -38,7 +38,7 @@ impl Dot<Quad> for Quads {
     }
 
     #[inline(always)]
-    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, _sums: Quad) -> Quad {
+    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, _sums: &[i16; 2]) -> Quad {
         // SAFETY: as the caller says.
         unsafe { products(weights, x) }
     }

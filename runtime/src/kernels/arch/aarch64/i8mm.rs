@@ -42,7 +42,7 @@ impl Dot<Quad> for Tiles {
     }
 
     #[inline(always)]
-    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, sums: Quad) -> Quad {
+    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, sums: &[i16; 2]) -> Quad {
         // SAFETY: as the caller says.
         unsafe { Quads::signed(weights, x, sums) }
     }
@@ -60,7 +60,7 @@ impl Dot<Quad> for Tiles {
     unsafe fn signed_pair<const N: usize>(
         weights: &[Quad; N],
         x: [*const i8; 2],
-        _sums: [Quad; 2],
+        _sums: [&[i16; 2]; 2],
     ) -> [Quad; 2] {
         // SAFETY: as the caller says.
         unsafe { products(weights, x) }

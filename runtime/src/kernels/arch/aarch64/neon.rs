@@ -86,17 +86,6 @@ impl Vector for Quad {
         unsafe { Self(vmulq_s32(self.0, other.0)) }
     }
 
-    #[inline(always)]
-    unsafe fn pairs(self, first: i16, second: i16) -> Self {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe {
-            let low = self.shift_left::<16>().shift_right_signed::<16>().0;
-            let high = self.shift_right_signed::<16>().0;
-            let product = vmulq_s32(low, vdupq_n_s32(first.into()));
-            Self(vmlaq_s32(product, high, vdupq_n_s32(second.into())))
-        }
-    }
-
     // By a register: the instructions with the number inside know no shift by 0. The compiler
     // takes them where it can.
     #[inline(always)]
@@ -171,13 +160,14 @@ impl Vector for Quad {
         unsafe { vnegq_f32(a) }
     }
 
+    /// There are registers enough for a few multiples of the stride.
     #[inline(always)]
     #[allow(clippy::pointers_in_nomem_asm_block)] // it is the address that counts
-    unsafe fn untracked(address: *const u8) -> *const u8 {
-        let mut address = address;
+    unsafe fn untracked(rows: *const u8, stride: usize) -> (*const u8, usize) {
+        let mut rows = rows;
         // SAFETY: nothing is executed, and nothing that the pointer points to is touched.
-        unsafe { asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };
-        address
+        unsafe { asm!("/* {0} */", inout(reg) rows, options(pure, nomem, nostack, preserves_flags)) };
+        (rows, stride)
     }
 
     #[inline(always)]
@@ -206,6 +196,8 @@ unsafe fn zip(a: int32x4_t, b: int32x4_t) -> [int64x2_t; 2] {
 struct Products;
 
 impl Dot<Quad> for Products {
+    const EIGHT: bool = false;
+
     #[inline(always)]
     unsafe fn unsigned<const N: usize, const MAX: i32>(weights: &[Quad; N], x: *const i8) -> Quad {
         // SAFETY: as the caller says; no weight is above 127, so they may be signed.
@@ -213,7 +205,7 @@ impl Dot<Quad> for Products {
     }
 
     #[inline(always)]
-    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, _sums: Quad) -> Quad {
+    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, _sums: &[i16; 2]) -> Quad {
         // SAFETY: as the caller says.
         unsafe { products::<N, 128>(weights, x) }
     }

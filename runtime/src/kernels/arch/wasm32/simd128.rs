@@ -82,12 +82,6 @@ impl Vector for Quad {
     }
 
     #[inline(always)]
-    unsafe fn pairs(self, first: i16, second: i16) -> Self {
-        let factors = i32::from(second) << 16 | i32::from(first.cast_unsigned());
-        Self(i32x4_dot_i16x8(self.0, i32x4_splat(factors)))
-    }
-
-    #[inline(always)]
     unsafe fn shift_right<const BITS: i32>(self) -> Self {
         Self(u32x4_shr(self.0, BITS.cast_unsigned()))
     }
@@ -155,8 +149,8 @@ impl Vector for Quad {
 
     /// Addresses are no registers here.
     #[inline(always)]
-    unsafe fn untracked(address: *const u8) -> *const u8 {
-        address
+    unsafe fn untracked(rows: *const u8, stride: usize) -> (*const u8, usize) {
+        (rows, stride)
     }
 
     /// There is no such instruction.
@@ -168,6 +162,8 @@ impl Vector for Quad {
 struct Pairs;
 
 impl Dot<Quad> for Pairs {
+    const EIGHT: bool = false;
+
     #[inline(always)]
     unsafe fn unsigned<const N: usize, const MAX: i32>(weights: &[Quad; N], x: *const i8) -> Quad {
         // SAFETY: as the caller says; no weight is above 127, so they may be signed.
@@ -175,7 +171,7 @@ impl Dot<Quad> for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, _sums: Quad) -> Quad {
+    unsafe fn signed<const N: usize>(weights: &[Quad; N], x: *const i8, _sums: &[i16; 2]) -> Quad {
         // SAFETY: as the caller says.
         unsafe { products(weights, x) }
     }

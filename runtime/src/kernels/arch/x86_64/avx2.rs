@@ -61,6 +61,16 @@ impl Vector for Ymm {
     }
 
     #[inline(always)]
+    unsafe fn splat_pair(pair: &[i16; 2], first: i16, second: i16) -> Self {
+        let factors = i32::from(second) << 16 | i32::from(first.cast_unsigned());
+        // SAFETY: the caller vouches for the instructions; two 16-bit numbers are 32 bits.
+        unsafe {
+            let pair = Self::splat(pair.as_ptr().cast::<i32>().read_unaligned());
+            Self(_mm256_madd_epi16(pair.0, _mm256_set1_epi32(factors)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn and(self, other: Self) -> Self {
         // SAFETY: the caller vouches for the instructions.
         unsafe { Self(_mm256_and_si256(self.0, other.0)) }
@@ -88,13 +98,6 @@ impl Vector for Ymm {
     unsafe fn mul(self, other: Self) -> Self {
         // SAFETY: the caller vouches for the instructions.
         unsafe { Self(_mm256_mullo_epi32(self.0, other.0)) }
-    }
-
-    #[inline(always)]
-    unsafe fn pairs(self, first: i16, second: i16) -> Self {
-        let factors = i32::from(second) << 16 | i32::from(first.cast_unsigned());
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(_mm256_madd_epi16(self.0, _mm256_set1_epi32(factors))) }
     }
 
     #[inline(always)]
@@ -171,11 +174,13 @@ impl Vector for Ymm {
 
     #[inline(always)]
     #[allow(clippy::pointers_in_nomem_asm_block)] // it is the address that counts
-    unsafe fn untracked(address: *const u8) -> *const u8 {
-        let mut address = address;
+    unsafe fn untracked(rows: *const u8, stride: usize) -> (*const u8, usize) {
+        let (mut rows, mut stride) = (rows, stride);
         // SAFETY: nothing is executed, and nothing that the pointer points to is touched.
-        unsafe { asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };
-        address
+        unsafe {
+            asm!("/* {0} {1} */", inout(reg) rows, inout(reg) stride, options(pure, nomem, nostack, preserves_flags));
+        }
+        (rows, stride)
     }
 
     #[inline(always)]
@@ -228,7 +233,7 @@ impl Dot<Ymm> for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn signed<const N: usize>(weights: &[Ymm; N], x: *const i8, _sums: Ymm) -> Ymm {
+    unsafe fn signed<const N: usize>(weights: &[Ymm; N], x: *const i8, _sums: &[i16; 2]) -> Ymm {
         // SAFETY: the caller vouches for 4 * N levels and for the instructions.
         unsafe {
             let ones = _mm256_set1_epi16(1);

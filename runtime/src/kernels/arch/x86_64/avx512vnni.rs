@@ -91,13 +91,6 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn pairs(self, first: i16, second: i16) -> Self {
-        let factors = i32::from(second) << 16 | i32::from(first.cast_unsigned());
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(_mm512_madd_epi16(self.0, _mm512_set1_epi32(factors))) }
-    }
-
-    #[inline(always)]
     unsafe fn shift_right<const BITS: i32>(self) -> Self {
         // SAFETY: the caller vouches for the instructions.
         unsafe { Self(_mm512_srlv_epi32(self.0, _mm512_set1_epi32(BITS))) }
@@ -168,11 +161,13 @@ impl Vector for Zmm {
 
     #[inline(always)]
     #[allow(clippy::pointers_in_nomem_asm_block)] // it is the address that counts
-    unsafe fn untracked(address: *const u8) -> *const u8 {
-        let mut address = address;
+    unsafe fn untracked(rows: *const u8, stride: usize) -> (*const u8, usize) {
+        let (mut rows, mut stride) = (rows, stride);
         // SAFETY: nothing is executed, and nothing that the pointer points to is touched.
-        unsafe { asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };
-        address
+        unsafe {
+            asm!("/* {0} {1} */", inout(reg) rows, inout(reg) stride, options(pure, nomem, nostack, preserves_flags));
+        }
+        (rows, stride)
     }
 
     #[inline(always)]
@@ -237,12 +232,12 @@ impl Dot<Zmm> for Quads {
     }
 
     #[inline(always)]
-    unsafe fn signed<const N: usize>(weights: &[Zmm; N], x: *const i8, sums: Zmm) -> Zmm {
+    unsafe fn signed<const N: usize>(weights: &[Zmm; N], x: *const i8, sums: &[i16; 2]) -> Zmm {
         // SAFETY: the caller vouches for 4 * N levels and for the instructions.
         unsafe {
             // w + 128 is unsigned, and 128 times the sum of the levels too much.
             let sign = _mm512_set1_epi8(i8::MIN);
-            let mut products = [sums.pairs(-128, -128).0, _mm512_setzero_si512()];
+            let mut products = [Zmm::splat_pair(sums, -128, -128).0, _mm512_setzero_si512()];
             for i in 0..N {
                 let weight = _mm512_xor_si512(weights[i].0, sign);
                 products[i % 2] = _mm512_dpbusd_epi32(products[i % 2], weight, levels(x, i));

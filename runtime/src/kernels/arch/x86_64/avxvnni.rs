@@ -44,12 +44,12 @@ impl Dot<Ymm> for Quads {
     }
 
     #[inline(always)]
-    unsafe fn signed<const N: usize>(weights: &[Ymm; N], x: *const i8, sums: Ymm) -> Ymm {
+    unsafe fn signed<const N: usize>(weights: &[Ymm; N], x: *const i8, sums: &[i16; 2]) -> Ymm {
         // SAFETY: the caller vouches for 4 * N levels and for the instructions.
         unsafe {
             // w + 128 is unsigned, and 128 times the sum of the levels too much.
             let sign = _mm256_set1_epi8(i8::MIN);
-            let mut products = [sums.pairs(-128, -128).0, _mm256_setzero_si256()];
+            let mut products = [Ymm::splat_pair(sums, -128, -128).0, _mm256_setzero_si256()];
             for i in 0..N {
                 let weight = _mm256_xor_si256(weights[i].0, sign);
                 products[i % 2] = _mm256_dpbusd_avx_epi32(products[i % 2], weight, levels(x, i));

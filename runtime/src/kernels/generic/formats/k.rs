@@ -2,7 +2,7 @@
 
 use super::{
     Extra, How, Layout, Sink, Weights, affine, first_half, high, high_for, join, low, nibbles, raise,
-    second_half, sums, symmetric, unsigned,
+    second_half, symmetric, unsigned,
 };
 use crate::kernels::activations::Group;
 use crate::kernels::generic::vector::{Dot, Vector};
@@ -220,9 +220,9 @@ impl Layout for Q6_K {
             let second = unsigned::<V, D, 4, 63, P>(second, x, 16, how.alone);
             let [first_scale, second_scale] = weights.extra.scales;
             for p in 0..P {
-                let sums = sums::<V>(x[p]);
-                let first = products[p].sub(sums.pairs(32, 0)).mul(first_scale);
-                let second = second[p].sub(sums.pairs(0, 32)).mul(second_scale);
+                let sums = &x[p].sums;
+                let first = products[p].sub(V::splat_pair(sums, 32, 0)).mul(first_scale);
+                let second = second[p].sub(V::splat_pair(sums, 0, 32)).mul(second_scale);
                 products[p] = first.add(second);
             }
             symmetric(weights.scale, products, x)

@@ -234,7 +234,12 @@ mod tests {
     #[test]
     fn who_has_joined_is_waited_for_even_if_waiting_panics() {
         let handoff = Handoff::new();
-        let (joined, left) = (AtomicBool::new(false), AtomicBool::new(false));
+        let [joined, waited_for, left] = [false; 3].map(AtomicBool::new);
+        let until = |flag: &AtomicBool| {
+            while !flag.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+        };
         thread::scope(|scope| {
             let this = thread::current().id();
             scope.spawn(|| {
@@ -245,16 +250,19 @@ mod tests {
             });
             let work = || {
                 if thread::current().id() == this {
-                    while !joined.load(Ordering::Relaxed) {
-                        core::hint::spin_loop();
-                    }
+                    until(&joined);
                 } else {
                     joined.store(true, Ordering::Relaxed);
+                    until(&waited_for);
                     thread::sleep(core::time::Duration::from_millis(50));
                     left.store(true, Ordering::Relaxed);
                 }
             };
-            let offer = || handoff.offer(&work, || panic!("as the test wants"));
+            let relax = || {
+                waited_for.store(true, Ordering::Relaxed);
+                panic!("as the test wants");
+            };
+            let offer = || handoff.offer(&work, relax);
             assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
             assert!(left.load(Ordering::Relaxed));
         });

@@ -6,7 +6,7 @@
 #
 # The figures go between marker comments of the README: those of the evaluation set, and of a fresh set, which
 # nobody has seen before. $OURO names another binary to use; $PER_TAG the questions of each tag in the fresh
-# set. All of it takes about half an hour of one core, most of it for F32.
+# set. All of it takes an hour of one core, most of it for F32.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -56,14 +56,18 @@ print(",".join("{policy}={threshold}".format(**fit) for fit in fits if fit["reac
 }
 ask() { "$OURO" eval "$2" -m "$(file "$1")" "${@:3}"; }
 fresh=$work/fresh.jsonl
+# The row where types differ most has to be longer, to tell a difference of a point.
+chain8=$work/chain8.jsonl
+(cd host-tools/train && python3 -m pico data --fresh "$work/many.jsonl" --per-tag 4000 --seed 77)
+grep '"chain8"' "$work/many.jsonl" >"$chain8"
+
 ask Q4_0 $questions --plot $model/depth.svg
-for type in Q4_0 Q8_0; do
+for type in Q4_0 Q8_0 F32; do # F32 takes nine times as long
     ask $type $questions --loops 1,2,3,4 --exit "fixed,$(policies $type)" --json "$work/eval-$type.json"
-    ask $type "$fresh" --loops 4 --exit fixed --kv per-loop --json "$work/fresh-per-loop-$type.json"
+    exits=fixed
+    [ $type != Q4_0 ] || exits=fixed,$(policies $type)
+    ask $type "$fresh" --loops 1,4 --exit "$exits" --json "$work/fresh-$type.json"
+    ask $type "$chain8" --loops 4 --exit fixed --json "$work/chain8-$type.json"
+    [ $type = F32 ] || ask $type "$fresh" --loops 4 --exit fixed --kv per-loop --json "$work/fresh-per-loop-$type.json"
 done
-# F32 takes nine times as long, and is here for its answers at full depth and one loop.
-ask F32 $questions --loops 4 --exit "fixed,$(policies F32)" --json "$work/eval-F32.json"
-ask F32 "$fresh" --loops 1,4 --exit fixed --json "$work/fresh-F32.json"
-ask Q8_0 "$fresh" --loops 1,4 --exit fixed --json "$work/fresh-Q8_0.json"
-ask Q4_0 "$fresh" --loops 1,4 --exit "fixed,$(policies Q4_0)" --json "$work/fresh-Q4_0.json"
 python3 host-tools/scripts/pico-tables.py $model "$work"

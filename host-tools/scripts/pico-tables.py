@@ -85,9 +85,16 @@ def apart(a, b):
     return max(abs(a[tag]["exact"] - b[tag]["exact"]) for tag in TAGS)
 
 
+def between_types(kind):
+    """The largest difference of a row from F32, in points; of chain8 in its long set."""
+    rows = {type: {**column(f"fresh-{type}"), **{"chain8": column(f"chain8-{type}")["chain8"]}} for type in ("F32", kind)}
+    return apart(rows[kind], rows["F32"])
+
+
 def asked_for():
     """What was asked of the model, and what it does with questions of the fresh set."""
     f32, shallow = column("fresh-F32"), column("fresh-F32", 1)
+    n_chain8 = column("chain8-F32")["chain8"]["n"]
     lines = []
 
     def row(what, bound, found, met, goal=False):
@@ -103,8 +110,8 @@ def asked_for():
         at_least(f"{tag}, F32", bound, f32[tag]["exact"])
     at_least("mean of chain5 to chain8, F32", 75, mean(f32, CHAINS[4:]), goal=True)
     at_least("points that D=4 is above D=1, mean of chain3 to chain8, F32", 30, mean(f32, CHAINS[2:]) - mean(shallow, CHAINS[2:]))
-    at_most("points between Q8_0 and F32, on the row where they differ most", 0.3, apart(column("fresh-Q8_0"), f32))
-    at_most("points between Q4_0 and F32, the same", 1, apart(column("fresh-Q4_0"), f32))
+    at_most(f"points between Q8_0 and F32, on the row where they differ most, chain8 in {n_chain8:,} questions", 0.3, between_types("Q8_0"))
+    at_most("points between Q4_0 and F32, the same", 1, between_types("Q4_0"))
     full = column("fresh-Q4_0")["all"]
     exits = {exit: column("fresh-Q4_0", 4, exit)["all"] for _, exit in settings("fresh-Q4_0") if exit != "fixed"}
     costs = {exit.split("=")[0]: (round(full["exact"] - found["exact"], 1) + 0.0, found["mean_depth"]) for exit, found in exits.items()}
@@ -129,6 +136,9 @@ def figures():
         *asked_for(),
         "\nThe same by tag, depth and policy:",
         *(line for kind in TYPES for line in ("", *by_tag(kind, "fresh"))),
+        f"\n{column('chain8-F32')['chain8']['n']:,} questions of chain8 alone, D=4 (`--per-tag 4000 --seed 77`): "
+        + ", ".join(f"{kind} {column(f'chain8-{kind}')['chain8']['exact']:.1f}" for kind in TYPES)
+        + " %.",
         f"\n### The evaluation set\n\n{column('eval-F32')['sum']['n']} questions of each tag (`ouro eval tests/data/pico-eval.jsonl "
         "-m FILE --loops 1,2,3,4 --exit fixed,POLICY=THRESHOLD,…`):",
         *(line for kind in TYPES for line in ("", *by_tag(kind, "eval"))),

@@ -51,7 +51,8 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
 def theirs(args: argparse.Namespace) -> dict[str, float]:
     command = [args.llama_bench, "-m", args.model, "-o", "json", "-r", "1", "-ngl", "0"]
     prompt = 0 if args.after else args.prompt  # what is in the cache before would hold for it too
-    command += ["-p", str(prompt), "-n", str(args.generate), "-d", str(args.after), "-t", str(args.threads)]
+    command += ["-p", str(prompt), "-n", str(args.generate), "-t", str(args.threads)]
+    command += ["-d", str(args.after)] if args.after else []
     rows, memory = run(command)
     speed = {"prefill" if row["n_gen"] == 0 else "decode": row["avg_ts"] for row in rows}
     return {**speed, "memory": memory / 1e6}

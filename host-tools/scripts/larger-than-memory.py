@@ -95,11 +95,16 @@ TILE = 2 << 20  # of a block buffer of 4 MiB, and a huge page
 def disk(path: str, length: int, passes: int = 4) -> float:
     """Bytes per second of reading the end of a file again and again, tile by tile into a huge page."""
     whole = os.path.getsize(path) // TILE
+    if whole == 0:
+        sys.exit(f"{path}: {os.path.getsize(path)} bytes found, expected at least {TILE}")
     tiles = min(max(length // TILE, 1), whole)
     memory = mmap.mmap(-1, 2 * TILE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     first = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % TILE
-    file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    except OSError as error:
+        sys.exit(f"{path}: {error}; it has to be on a file system that reads past the page cache")
     began = time.monotonic()
     with memoryview(memory)[first:first + TILE] as tile:
         for _ in range(passes):

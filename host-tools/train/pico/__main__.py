@@ -30,8 +30,8 @@ def parser():
     p.add_argument("--seed", type=int, default=7, help="seed of a fresh set")
 
     p = command("train", "Stage I, then Stage II, then export. Goes on from the run's checkpoint if there is one.")
-    p.add_argument("--hours", type=float, default=2.0, help="hours of training before answers read a shared KV cache")
-    p.add_argument("--shared-hours", type=float, default=1.0, help="further hours in which answers read a shared KV cache")
+    p.add_argument("--hours", type=float, default=2.0, help="hours of a thread's CPU time before answers read a shared KV cache")
+    p.add_argument("--shared-hours", type=float, default=1.0, help="further ones in which answers read a shared KV cache")
     p.add_argument("--run", type=Path, default=RUN, help="folder of the checkpoint and the log")
     p.add_argument("--layers", type=int, default=3, help="layers of the stack")
     p.add_argument("--hidden", type=int, default=128, help="width, a multiple of 32")

@@ -2,7 +2,7 @@
 
 The loss is the cross-entropy of every loop, weighted by the exit distribution of the
 model's own gate, less an entropy bonus that keeps that distribution from collapsing
-(arXiv 2510.25741, a uniform prior). The schedule follows the clock: the learning rate
+(arXiv 2510.25741, a uniform prior). The schedule follows CPU time: the learning rate
 falls along a cosine over the last quarter of the hours given, and over the last 15 %
 the forward pass sees weights as Q4_0 will store them. In further hours answers are said
 through a shared KV cache as well (`shared.py`), at a rate that falls from half, with
@@ -48,7 +48,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Moment:
-    """What the clock says: the factor of the learning rates, whether the forward pass sees
+    """What the schedule says: the factor of the learning rates, whether the forward pass sees
     quantized weights, and whether answers are also said through a shared cache."""
 
     rate: float
@@ -238,7 +238,7 @@ class Trainer:
         recipe = self.recipe
         budget = (self.hours + self.shared_hours) * 3600
         window = Window(self.config.loops)
-        last = saved = core_seconds()
+        last, saved = core_seconds(), time.monotonic()
         with open(self.run / "log.jsonl", "a") as log:
             while self.seconds < budget:
                 moment = schedule(recipe, self.hours, self.shared_hours, self.seconds / 3600)
@@ -275,9 +275,9 @@ class Trainer:
                     log.flush()
                     print(show(line), flush=True)
                     window = Window(self.config.loops)
-                if now - saved > save_every:
+                if time.monotonic() - saved > save_every:
                     self.save()
-                    saved = now
+                    saved = time.monotonic()
         self.save()
 
     def advance(self, exact, tags):

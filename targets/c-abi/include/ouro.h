@@ -602,7 +602,7 @@ typedef struct ouro_settings {
     float exit_threshold;
     /**
      * Bytes of the buffer that the model's bytes pass through; used with a read callback only. At
-     * least one row of the widest matrix, and 256.
+     * least one row of the widest matrix, and 256; with OURO_VERIFY_WEIGHTS 8190 more.
      */
     uint32_t block_buffer;
     /**

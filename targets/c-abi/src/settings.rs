@@ -101,7 +101,7 @@ pub struct Settings {
     /// The policy's threshold, 0 to 1; of no meaning for OURO_EXIT_FILE and OURO_EXIT_FIXED.
     pub exit_threshold: f32,
     /// Bytes of the buffer that the model's bytes pass through; used with a read callback only. At
-    /// least one row of the widest matrix, and 256.
+    /// least one row of the widest matrix, and 256; with OURO_VERIFY_WEIGHTS 8190 more.
     pub block_buffer: u32,
     /// The longest word in bytes that text to be encoded may have; 0: 64. Above 64, each byte takes
     /// 20 bytes of memory.

@@ -90,12 +90,22 @@ pub(super) struct Table<'r>(pub(super) &'r Report<'r>);
 
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Report { model, bytes, architecture, trained_loops, backend, medium, repetitions, rows, .. } =
-            self.0;
+        let Report {
+            model,
+            bytes,
+            architecture,
+            trained_loops,
+            backend,
+            medium,
+            repetitions,
+            after,
+            rows,
+            ..
+        } = self.0;
         let (model, megabytes) = (model.display(), *bytes as f64 / 1e6);
         writeln!(
             f,
-            "{model}: {architecture}, {megabytes:.1} MB, T = {trained_loops}; {medium}; {backend}, {repetitions} repetitions\n"
+            "{model}: {architecture}, {megabytes:.1} MB, T = {trained_loops}; {medium}; {backend}, {repetitions} repetitions, generating after {after}\n"
         )?;
         writeln!(
             f,

@@ -174,8 +174,14 @@ impl<S: Store, T: AsRef<[u32]>, V: AsRef<[u8]> + AsMut<[u8]>> Store for Checked<
     fn load(&mut self, want: Span, next: impl IntoIterator<Item = Span>) -> Result<(), StoreError> {
         self.current = Span::EMPTY;
         let needed = self.needed(want);
-        let next: heapless::Vec<Span, 2> = next.into_iter().take(2).map(|span| self.needed(span)).collect();
-        self.inner.load(needed, next)?;
+        // Not collected: of that, the compiler does not see that it can't panic.
+        let mut ahead = heapless::Vec::<Span, 2>::new();
+        for span in next {
+            if ahead.push(self.needed(span)).is_err() {
+                break;
+            }
+        }
+        self.inner.load(needed, ahead)?;
         if self.is_weights(want) {
             self.verify(needed).inspect_err(|_| self.inner.discard())?;
         }

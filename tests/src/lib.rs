@@ -15,6 +15,8 @@ mod paged_store;
 mod random_text;
 mod skip;
 mod smollm2;
+#[cfg(target_os = "linux")]
+mod stretch;
 mod tokenizer_check;
 mod tokenizer_file;
 mod worst;
@@ -30,6 +32,8 @@ pub use paged_store::PagedStore;
 pub use random_text::{Random, random_text};
 pub use skip::skip;
 pub use smollm2::smollm2;
+#[cfg(target_os = "linux")]
+pub use stretch::{FORBIDDEN, MARK, be_traced, stretch};
 pub use tokenizer_check::check_tokenizer;
 pub use tokenizer_file::TokenizerFile;
 pub use worst::worst;

@@ -1,5 +1,5 @@
-//! Products of random numbers, the same in every run. Also for `targets/wasm` and for Valgrind
-//! (`tests/src/bin/kernel-instructions.rs`).
+//! Products of random numbers, the same in every run. Also for `targets/wasm` and for
+//! `tests/src/bin/kernel-instructions.rs`.
 
 use bytemuck::Zeroable;
 use core::hint::black_box;

@@ -1,22 +1,31 @@
-//! Products of each vector back end of this CPU, each in a call of a function that Valgrind looks
-//! for: `tests/tests/instructions.rs` runs this in it and counts the instructions.
+//! Products of each vector back end of x86-64, each a stretch whose instructions are counted:
+//! `tests/tests/instructions/` runs this.
 //!
-//! Standard output gets a line per call: `BACKEND FORMAT POSITIONS PRODUCTS`.
+//! Standard output gets a line per stretch: `BACKEND FORMAT POSITIONS PRODUCTS`, after one for the
+//! choice of back ends and one for a stretch of nothing.
 
 #[allow(dead_code)] // the checks, which runtime/tests/kernels.rs does for this CPU
 #[path = "../../../targets/kernels/src/cases.rs"]
 mod cases;
 
-use ouro_runtime::kernels::Backend;
-use ouro_tests::ouro_counted;
-
+#[cfg(target_os = "linux")]
 fn main() {
-    for backend in cases::backends().filter(|backend| *backend != Backend::SCALAR) {
+    use ouro_runtime::kernels::Backend;
+    use ouro_tests::{be_traced, stretch};
+
+    be_traced();
+    let mut backends = Vec::new();
+    // Within a stretch the CPU seems to have all instructions.
+    stretch(&mut || backends.extend(cases::backends()));
+    println!("back ends");
+    stretch(&mut || ());
+    println!("nothing");
+    for backend in backends.into_iter().filter(|backend| *backend != Backend::SCALAR) {
         for format in cases::formats() {
             for &positions in cases::COUNTED {
                 let measure = |work: &mut dyn FnMut()| {
-                    ouro_counted(work);
-                    0 // Valgrind knows
+                    stretch(work);
+                    0 // who traces this knows
                 };
                 let (_, products) = cases::count(measure, backend, format, positions);
                 println!("{backend} {format} {positions} {products}");
@@ -24,3 +33,6 @@ fn main() {
         }
     }
 }
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}

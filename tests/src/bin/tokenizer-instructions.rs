@@ -1,5 +1,5 @@
 //! Texts become ids, each in a call of a function that Valgrind looks for:
-//! `tests/tests/instructions.rs` runs this in it and counts the instructions.
+//! `tests/tests/instructions/` runs this in it and counts the instructions.
 //!
 //! Standard output gets a line per text: `TEXT BYTES`.
 

@@ -353,7 +353,7 @@ fn each_fault_is_named() {
             "threshold a little below 0",
             draft().with(|d| d.extra = |f| f.f32("ouro.exit_gate.threshold", -1e-9)),
             |e| matches!(e, Threshold { .. }),
-            &["ouro.exit_gate.threshold\" is -less than 10^-6", "expected a number from 0 to 1"],
+            &["ouro.exit_gate.threshold\" is between -10^-6 and 0", "expected a number from 0 to 1"],
         ),
         (
             "exit policy of another program",

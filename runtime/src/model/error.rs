@@ -214,22 +214,22 @@ struct Decimal(f32);
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(value) = *self;
-        if value.is_nan() {
-            return f.write_str("NaN");
-        }
-        f.write_str(if value.is_sign_negative() { "-" } else { "" })?;
-        if value.is_infinite() {
-            return f.write_str("infinity");
-        }
-        if value.abs() >= 1e18 {
-            return f.write_str("more than 10^18");
-        }
-        if value != 0.0 && value.abs() < 1e-6 {
-            return f.write_str("less than 10^-6");
-        }
-        let whole = value.abs() as u64;
-        let millionths = ((value.abs() - whole as f32) * 1e6) as u32;
-        write!(f, "{whole}.{millionths:06}")
+        let (size, is_negative) = (value.abs(), value.is_sign_negative());
+        let [positive, negative] = if value.is_nan() {
+            ["NaN"; 2]
+        } else if value.is_infinite() {
+            ["infinity", "-infinity"]
+        } else if size >= 1e18 {
+            ["more than 10^18", "less than -10^18"]
+        } else if size != 0.0 && size < 1e-6 {
+            ["between 0 and 10^-6", "between -10^-6 and 0"]
+        } else {
+            let whole = size as u64;
+            let millionths = ((size - whole as f32) * 1e6) as u32;
+            let sign = if is_negative { "-" } else { "" };
+            return write!(f, "{sign}{whole}.{millionths:06}");
+        };
+        f.write_str(if is_negative { negative } else { positive })
     }
 }
 

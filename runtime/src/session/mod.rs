@@ -9,6 +9,7 @@
 mod budget;
 mod cost;
 mod error;
+mod exits;
 mod identity;
 #[cfg_attr(not(feature = "budget"), path = "no_ledger.rs")]
 mod ledger;
@@ -22,7 +23,7 @@ pub use settings::{MAX_LOOPS, Settings};
 pub use state::{HEADER, RestoreError, Saved, StateError};
 
 use crate::arena::{Arena, ArenaFull};
-use crate::depth::{ExitPolicy, LoopState, Reason};
+use crate::depth::{ExitPolicy, Reason};
 use crate::forward::{self, Buffers};
 use crate::kernels::math::sigmoid;
 use crate::kernels::{Backend, Readout, Workers};
@@ -326,15 +327,6 @@ impl<'a> Session<'a> {
         Ok(Step::Layer { loops: t + 1, layer: next })
     }
 
-    /// Whether the head is read after loop `t`, as far as that is known before its end.
-    fn head_follows(&self, policy: &dyn ExitPolicy, t: usize) -> bool {
-        let loops = t + 1;
-        let Settings { max_loops, min_loops, .. } = self.settings;
-        let last = self.ledger.fallback().unwrap_or(max_loops);
-        let asks = self.ledger.fallback().is_none() && policy.needs().logits && loops >= min_loops;
-        self.answer.is_none() && (loops == last || asks)
-    }
-
     fn end_loop(&mut self, policy: &dyn ExitPolicy, t: usize) -> Step {
         forward::end_loop(self.model, &mut self.buffers, self.in_flight);
         self.counters.passes += 1;
@@ -348,24 +340,7 @@ impl<'a> Session<'a> {
             self.survival *= 1.0 - sigmoid(logit);
         }
         self.ledger.end_loop();
-        let Settings { max_loops, min_loops, .. } = self.settings;
-        let fallback = self.ledger.fallback();
-        let reason = if self.answer.is_some() {
-            self.phase = self.after_answer(loops);
-            return Step::Loop { loops };
-        } else if fallback == Some(loops) {
-            Some(Reason::Fallback)
-        } else if loops == max_loops {
-            Some(Reason::Fixed)
-        } else if loops < min_loops || fallback.is_some() {
-            None
-        } else if policy.needs().logits {
-            self.phase = Phase::Head { t, ask: true };
-            return Step::Loop { loops };
-        } else {
-            policy.exit(&self.loop_state(loops, &[]))
-        };
-        self.decide(loops, reason);
+        self.after_loop(policy, t);
         Step::Loop { loops }
     }
 
@@ -377,65 +352,6 @@ impl<'a> Session<'a> {
         self.counters.macs += cost::head_macs(self.model.config());
         self.logits_of_loop = loops;
         Ok(Step::Head { loops })
-    }
-
-    fn after_head(&mut self, policy: &dyn ExitPolicy, loops: usize, ask: bool) {
-        if ask {
-            let reason = policy.exit(&self.loop_state(loops, self.logits));
-            self.decide(loops, reason);
-        } else {
-            self.phase = self.after_answer(loops);
-        }
-    }
-
-    /// What follows loop number `loops`, after which there may be a reason to stop.
-    fn decide(&mut self, loops: usize, reason: Option<Reason>) {
-        let must_go_on = loops < self.settings.min_loops;
-        let refusal = |ledger: &mut Ledger<'_>| if must_go_on { None } else { ledger.refusal() };
-        match reason.or_else(|| refusal(&mut self.ledger)) {
-            Some(reason) => self.answer_with(loops, reason),
-            None => self.phase = Phase::Layer { t: loops, layer: 0 },
-        }
-    }
-
-    /// The logits of loop number `loops` are the answer.
-    fn answer_with(&mut self, loops: usize, reason: Reason) {
-        self.answer = Some(Depth { loops, reason });
-        self.phase = if self.logits_of_loop == loops {
-            self.after_answer(loops)
-        } else {
-            Phase::Head { t: loops.saturating_sub(1), ask: false }
-        };
-    }
-
-    /// Looks at the clock before layer `layer` of loop `t` (both from 0). If there is no time left,
-    /// the deepest finished loop answers.
-    fn meet_deadline(&mut self, t: usize, layer: usize) -> Result<(), SessionError> {
-        let enough = self.feed == Feed::Generated && t >= self.settings.min_loops;
-        let can_answer = enough && self.kv.can_roll_back();
-        if !self.ledger.is_late(can_answer) {
-            return Ok(());
-        }
-        if !can_answer {
-            self.phase = Phase::Idle;
-            return Err(SessionError::OutOfTime { loops: t });
-        }
-        self.kv.roll_back(layer, t);
-        if layer > 0 {
-            self.buffers.set_hidden(self.in_flight - 1, self.previous);
-        }
-        self.answer_with(t, Reason::Deadline);
-        Ok(())
-    }
-
-    /// What follows loop number `loops` once it is known which loop answers: a prompt runs all
-    /// its loops, a generated token no more.
-    fn after_answer(&self, loops: usize) -> Phase {
-        if self.feed == Feed::Prompt && loops < self.settings.max_loops {
-            Phase::Layer { t: loops, layer: 0 }
-        } else {
-            Phase::Finish { loops }
-        }
     }
 
     fn finish(&mut self, loops: usize) -> Result<Step, SessionError> {
@@ -450,18 +366,6 @@ impl<'a> Session<'a> {
         self.in_flight = 0;
         self.kv.finish(loops);
         Ok(Step::Done(depth))
-    }
-
-    fn loop_state<'s>(&'s self, loops: usize, logits: &'s [f32]) -> LoopState<'s> {
-        LoopState {
-            loops,
-            max_loops: self.settings.max_loops,
-            exit_cdf: self.model.gate().map(|_| 1.0 - self.survival),
-            hidden: self.hidden(self.in_flight - 1),
-            previous: self.previous,
-            logits,
-            readout: if logits.is_empty() { Readout::default() } else { self.readout },
-        }
     }
 
     /// The next token's logits, `[vocab]`, once [`Step::Done`] was returned. A sampler may change

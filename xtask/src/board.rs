@@ -28,7 +28,7 @@ add TARGET, or Debian's packages that host-tools/scripts/cross.sh names).
 Exit codes: the image's (0 done, 2 wrong arguments, 3 bad model, 4 too little RAM, 101 panic,
 102 fault), 69 if a tool is missing, 124 if it hangs, 1 anything else.")]
 pub struct Args {
-    /// The board; without one, all are listed
+    /// The board; without one, all are listed, with core, back end and the chip whose clock --table takes
     name: Option<String>,
     /// What to ask
     #[arg(long, value_name = "TEXT", default_value = "60 plus 70?")]
@@ -101,9 +101,14 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 }
 
 fn list() -> Result<ExitCode> {
-    for board in BOARDS {
-        println!("{:16} {}", board.name, board.about);
+    println!("{:16} {:38} {:9} clock of", "board", "core", "back end");
+    for Board { name, about, backend, clock, .. } in BOARDS {
+        let clock = clock.map_or_else(|| "-".to_owned(), |clock| clock.to_string());
+        println!("{name:16} {about:38} {backend:9} {clock}");
     }
+    println!(
+        "\nEach reads its model in place, as mapped flash; with --store nor through the driver of a NOR chip."
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,7 @@
 //! The boards: how their images are built, and which emulator runs them.
 
+use std::fmt;
+
 /// A board.
 #[derive(Clone, Copy, Debug)]
 pub struct Board {
@@ -28,6 +30,12 @@ pub struct Clock {
     pub chip: &'static str,
     /// Its highest clock.
     pub mhz: u32,
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} MHz", self.chip, self.mhz)
+    }
 }
 
 const fn clock(chip: &'static str, mhz: u32) -> Option<Clock> {

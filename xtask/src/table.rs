@@ -1,6 +1,6 @@
 //! A board's run as a row of the table in README.md.
 
-use crate::boards::{Board, Clock};
+use crate::boards::Board;
 use crate::build::Sizes;
 use crate::report::Report;
 use anyhow::{Context, Result};
@@ -19,10 +19,10 @@ pub fn row(board: &Board, exits: &Report<'_>, all_loops: &Report<'_>, sizes: Siz
     let n = |name| exits.number(name);
     let arenas = n("model arena bytes")? + n("session arena bytes")?;
     let (buffer, stack) = (n("block buffer bytes")?, n("stack bytes")?);
-    let Clock { chip, mhz } = board.clock.with_context(|| format!("{} has no clock", board.name))?;
+    let clock = board.clock.with_context(|| format!("{} has no clock", board.name))?;
     let (token, deep_token) = (exits.decode_per_token()?, all_loops.decode_per_token()?);
     // One instruction per cycle: 1000 times so many MHz per millisecond.
-    let time = |instructions: f64| format!("{:.1} ms", instructions / (1e3 * f64::from(mhz)));
+    let time = |instructions: f64| format!("{:.1} ms", instructions / (1e3 * f64::from(clock.mhz)));
     let cells = [
         format!("`{}`, {}", board.name, board.about),
         kib(arenas),
@@ -35,7 +35,7 @@ pub fn row(board: &Board, exits: &Report<'_>, all_loops: &Report<'_>, sizes: Siz
         millions(exits.prefill_per_token()?),
         millions(token),
         millions(deep_token),
-        format!("{chip}, {mhz} MHz"),
+        clock.to_string(),
         time(token),
         time(deep_token),
     ];

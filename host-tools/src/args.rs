@@ -21,8 +21,8 @@ pub struct ModelArgs {
     /// Where the weights live while the model runs [default: memory; file with --ram]
     #[arg(long, value_enum)]
     pub store: Option<StoreKind>,
-    /// Bytes of the one buffer that tiles pass through with --store file: one half computes while
-    /// the other is filled; K, M and G are understood [default: 4M, less with a small --ram]
+    /// Bytes of the one buffer that tiles pass through with --store file, one half filled while the
+    /// other is computed with; K, M and G are powers of 1024 [default: 4M, less with a small --ram]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub block_buffer: Option<usize>,
     /// When to compare weights with the checksums that `ouro quantize` writes

@@ -35,11 +35,12 @@ Examples:
 
 Tests: `prompt N` is the prefill of N tokens, `batch N` the same for so few that weights are read
 rather than computed with (speculation lives by it), `generate N` N tokens one after another, each at
-full depth, after as many positions as --after says. Every repetition also times, with the same threads, a plain read of the file's bytes and
-integer products without memory: `of read` and `of peak` say how near a test came. A model that fits
-in the caches can be faster than a plain read. Where weights are read from a file, bytes are those
-fetched, and the plain read is that of the file, past the weights that are pinned. Figures are medians over the repetitions, spread is half
-their range. Tokens are random: speed does not depend on them.")]
+full depth, after as many positions as --after says. Every repetition also times, with the same
+threads, a plain read of the file's bytes and integer products without memory: `of read` and `of peak`
+say how near a test came. A model that fits in the caches can be faster than a plain read. Where
+weights are read from a file, bytes are those fetched, and the plain read is that of the file, past
+the weights that are pinned. Figures are medians over the repetitions, spread is half their range.
+Tokens are random: speed does not depend on them.")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

@@ -88,7 +88,7 @@ struct Rates {
     /// Take the rates of this machine
     #[arg(long, conflicts_with = "board")]
     measure: bool,
-    /// What flash or disk reads, as 90MB/s (10^6)
+    /// What flash or disk reads, as 90MB/s (k, M and G are powers of 1000)
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     flash: Option<f64>,
     /// What memory reads, as 8GB/s

@@ -22,7 +22,7 @@ use std::str::FromStr;
 #[command(next_help_heading = "Memory")]
 pub struct RamArgs {
     /// All the memory that the process may have, with K, M or G: weights that do not fit are read
-    /// in every loop; implies --store file
+    /// in every loop; implies --store file, so not for the built-in model
     #[arg(long, value_name = "BYTES", value_parser = crate::args::parse_bytes)]
     pub ram: Option<usize>,
     /// Weights that stay in memory once they were read: auto (as many as --ram has room for), none,

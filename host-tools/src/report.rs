@@ -119,8 +119,9 @@ impl fmt::Display for Report {
         let decoded = count.saturating_sub(self.answers.len());
         let decode = self.seconds(|answer| answer.decode);
         writeln!(f)?;
-        write!(f, "prompt  {prompt} tokens in {prefill:.2} s")?;
-        writeln!(f, "; answer {count} tokens, {:.1} tokens/s", decoded as f64 / decode.max(1e-9))?;
+        write!(f, "prompt  {} in {prefill:.2} s; ", counted(prompt, "token"))?;
+        let speed = decoded as f64 / decode.max(1e-9);
+        writeln!(f, "answer {}, {speed:.1} tokens/s", counted(count, "token"))?;
         if count > 0 {
             self.depths(f, count)?;
         }
@@ -129,10 +130,10 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "memory  arena {}; weights fetched {} in {} tiles",
+            "memory  arena {}; weights fetched {} in {}",
             human_bytes(self.arena_bytes as u64),
             human_bytes(self.fetched.bytes),
-            self.fetched.tiles
+            counted(self.fetched.tiles, "tile")
         )?;
         if self.fetched.requests > 0 { self.reads(f) } else { Ok(()) }
     }
@@ -143,21 +144,22 @@ impl Report {
     fn reads(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StoreCounters { requests, stalls, stalled_us, pinned, retries, .. } = self.fetched;
         let waited = stalled_us as f64 / 1e6;
-        write!(f, "reads   {}: {requests} requests, waited {waited:.2} s for {stalls} tiles", self.medium)?;
+        let (requests, stalls) = (counted(requests, "request"), counted(stalls, "tile"));
+        write!(f, "reads   {}: {requests}, waited {waited:.2} s for {stalls}", self.medium)?;
         if retries > 0 {
             write!(f, ", {retries} repeated after errors")?;
         }
         writeln!(f)?;
         let peak = peak_resident().map_or("unknown".to_owned(), |peak| human_bytes(peak as u64));
-        let bytes = human_bytes(self.pinned_bytes);
-        writeln!(f, "pinned  {bytes}, {pinned} tiles from there; the process had {peak} at most")
+        let (bytes, pinned) = (human_bytes(self.pinned_bytes), counted(pinned, "tile"));
+        writeln!(f, "pinned  {bytes}, {pinned} from there; the process had {peak} at most")
     }
 
     fn depths(&self, f: &mut fmt::Formatter<'_>, count: usize) -> fmt::Result {
         let depths: Vec<usize> = self.tokens().map(|token| token.depth.loops).collect();
         let mean = depths.iter().sum::<usize>() as f64 / count as f64;
         let most = self.max_loops;
-        write!(f, "depth   mean {mean:.2} of {most} loops")?;
+        write!(f, "depth   mean {mean:.2} of {}", counted(most, "loop"))?;
         let saved = 100.0 * (1.0 - mean / most as f64);
         if saved > 0.0 {
             write!(f, ", exits saved {saved:.0} % of the loops")?;
@@ -178,6 +180,14 @@ impl Report {
     }
 }
 
+/// `1 token`, `2 tokens`: a number and what it counts, a noun whose plural takes an s.
+#[must_use]
+pub fn counted(number: impl fmt::Display, noun: &str) -> String {
+    let number = number.to_string();
+    let ending = if number == "1" { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
 /// `512 B`, `1.5 KiB`, `98 MiB`: three digits at most before the unit, powers of 1024.
 #[must_use]
 pub fn human_bytes(bytes: u64) -> String {
@@ -196,4 +206,16 @@ pub fn human_bytes(bytes: u64) -> String {
         2
     };
     format!("{value:.digits$} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn one_of_a_thing_takes_no_s() {
+        for (number, text) in [(0.0, "0 loops"), (1.0, "1 loop"), (1.5, "1.5 loops"), (11.0, "11 loops")] {
+            assert_eq!(counted(number, "loop"), text);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::energy::energy_text;
 use super::loops_text;
 use crate::generate::Token;
 use crate::power::Power;
-use crate::report::human_bytes;
+use crate::report::{counted, human_bytes};
 use crate::store::HostStore;
 use ouro_runtime::depth::{Bucket, Budget, LOOP, Needs, Reason};
 use ouro_runtime::session::{Cost, Session};
@@ -98,7 +98,8 @@ impl BudgetReport {
         write!(f, "budget  ")?;
         if let (Some(bucket), Some(left)) = (loops, last.loops) {
             let [rate, burst] = [bucket.rate, bucket.burst].map(|loops| loops_text(loops as i64));
-            write!(f, "{rate} loops per token; {} of {burst} saved up at the end; ", loops_text(left))?;
+            let (rate, left) = (counted(rate, "loop"), loops_text(left));
+            write!(f, "{rate} per token; {left} of {burst} saved up at the end; ")?;
         }
         if let (Some(bucket), Some(lowest)) = (loops, self.lowest_rate)
             && lowest < bucket.rate
@@ -125,9 +126,10 @@ impl BudgetReport {
         }
         let times = tokens.iter().filter(|token| token.depth.reason == Reason::Fallback).count();
         if loops.or(bytes).or(energy).is_some() {
-            write!(f, "{times} tokens at the fallback depth of {fallback}; ")?;
+            write!(f, "{} at the fallback depth of {fallback}; ", counted(times, "token"))?;
         }
         let Cost { loops, bytes, .. } = self.worst_token;
-        writeln!(f, "no token can take more than {loops} loops and {}", human_bytes(bytes))
+        let (loops, bytes) = (counted(loops, "loop"), human_bytes(bytes));
+        writeln!(f, "no token can take more than {loops} and {bytes}")
     }
 }

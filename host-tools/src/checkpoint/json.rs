@@ -1,6 +1,7 @@
 //! A JSON file whose keys are asked for one by one, each error naming file and key.
 
 use super::CheckpointError;
+use crate::report::counted;
 use serde_json::{Map, Value};
 use std::{
     fs::File,
@@ -113,7 +114,7 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, C
 pub(crate) fn shorten(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("a list of {}", items.len()),
-        Value::Object(keys) => format!("an object of {} keys", keys.len()),
+        Value::Object(keys) => format!("an object of {}", counted(keys.len(), "key")),
         Value::String(text) if text.chars().count() > 60 => {
             format!("{:?}…", text.chars().take(60).collect::<String>())
         }

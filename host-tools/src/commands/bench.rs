@@ -13,6 +13,7 @@ use crate::interrupt;
 use crate::open::{Memories, Memory, Opened, session};
 use crate::progress;
 use crate::ram::{RamArgs, peak_resident};
+use crate::report::counted;
 use measure::{Bench, Kind, Sample, Test};
 use ouro_runtime::kv::KvSettings;
 use ouro_runtime::model::Model;
@@ -137,7 +138,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
             session_bytes = session_bytes.max(bytes);
             let mut bench = Bench { session: &mut session, store: &mut store, compute, after: args.after };
             for &test in &tests {
-                bar.set_message(format!("{} threads, {loops} loops, {test}", compute.workers.count()));
+                let threads = counted(compute.workers.count(), "thread");
+                bar.set_message(format!("{threads}, {}, {test}", counted(loops, "loop")));
                 bench.run(test)?; // warms caches and clocks
                 let samples = (0..args.repeat).map(|_| {
                     bar.inc(1);

@@ -15,6 +15,7 @@ use crate::gguf_writer::{Metadata, Value};
 use crate::open::{Memories, Opened};
 use crate::progress;
 use crate::quantize::copy_with;
+use crate::report::counted;
 use crate::store::{HostStore, StoreKind, is_built_in};
 use crate::template::ChatTemplate;
 use clap::ValueEnum;
@@ -156,10 +157,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
             "refit_gate": args.refit_gate, "policies": fits, "chosen": fit_json(&chosen, max_loops),
         }));
     }
-    let head = format!(
-        "{positions} positions, {decoded} tokens decoded, {max_loops} loops, target {}\n\n",
-        args.target
-    );
+    let (read, decoded, loops) =
+        (counted(positions, "position"), counted(decoded, "token"), counted(max_loops, "loop"));
+    let head = format!("{read}, {decoded} decoded, {loops}, target {}\n\n", args.target);
     print(&(head + &table(&fits, &chosen, max_loops, out)))
 }
 
@@ -224,7 +224,7 @@ fn note_sameness(loops: &[Loop], max_loops: usize) {
     let (changing, all) = (loops.chunks(max_loops).filter(changes).count(), loops.len() / max_loops);
     if changing < FEW {
         eprintln!(
-            "note: only {changing} of {all} positions change their token after the first loop, too few to \
+            "note: at only {changing} of {all} positions the token changes after the first loop, too few to \
              tell when a token may stop; use more of what the model will see"
         );
     }

@@ -11,7 +11,7 @@ use crate::interrupt;
 use crate::kv_file::StateArgs;
 use crate::open::{Memories, Memory, Opened, session};
 use crate::ram::RamArgs;
-use crate::report::human_bytes;
+use crate::report::{counted, human_bytes};
 use crate::template::ChatTemplate;
 use crate::text::{Conversation, Prompt};
 use crate::turns::Turns;
@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         show_prefill: true,
     };
 
-    eprintln!("{context} positions of context; /help lists what else can be done");
+    eprintln!("{} of context; /help lists what else can be done", counted(context, "position"));
     let mut shade = args.shade;
     let mut editor = DefaultEditor::new().map_err(|error| Error::Other(error.into()))?;
     loop {
@@ -208,8 +208,8 @@ fn figures(answer: &Answer) -> String {
     let seconds = (answer.prefill + answer.decode).as_secs_f64();
     let why = answer.stop.why().map_or(String::new(), |why| format!(", {why}"));
     let advice = if answer.stop == Stop::ContextFull { ": /reset" } else { "" };
-    let count = answer.tokens.len();
-    format!("[{count} tokens, mean depth {:.2}, {seconds:.1} s{why}{advice}]", answer.mean_depth())
+    let tokens = counted(answer.tokens.len(), "token");
+    format!("[{tokens}, mean depth {:.2}, {seconds:.1} s{why}{advice}]", answer.mean_depth())
 }
 
 fn stats(generator: &Generator<'_, '_, '_>, arena_bytes: usize) {
@@ -219,7 +219,7 @@ fn stats(generator: &Generator<'_, '_, '_>, arena_bytes: usize) {
     eprintln!("positions  {} of {}", session.position(), session.settings().context);
     eprintln!("passes     {} through the stack", counters.passes);
     eprintln!("loops      {} of prompts, {} of answers", counters.prompt_loops, counters.generated_loops);
-    eprintln!("fetched    {} in {} tiles", human_bytes(fetched.bytes), fetched.tiles);
+    eprintln!("fetched    {} in {}", human_bytes(fetched.bytes), counted(fetched.tiles, "tile"));
     eprintln!("arena      {}", human_bytes(arena_bytes as u64));
 }
 

@@ -3,6 +3,7 @@
 use crate::commands::output::{print, print_json};
 use crate::error::Error;
 use crate::quantize;
+use crate::report::counted;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -36,5 +37,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if args.json {
         return print_json(&json!({ "out": args.out, "tensors": tensors, "bytes": bytes }));
     }
-    print(&format!("{}: {tensors} tensors in order of execution, {bytes} bytes\n", args.out.display()))
+    let (out, tensors) = (args.out.display(), counted(tensors, "tensor"));
+    print(&format!("{out}: {tensors} in order of execution, {bytes} bytes\n"))
 }

@@ -9,7 +9,7 @@ use crate::open::{Memories, Opened};
 use crate::plan::{Ask, BOARDS, Board, Machine, Outline, Report, measure, measure_disk};
 use crate::quantize::{FileType, Source};
 use crate::ram::{Demand, Place, RamArgs, block_buffer};
-use crate::report::human_bytes;
+use crate::report::{counted, human_bytes};
 use crate::store::{HostStore, StoreKind, Verify, is_built_in};
 use clap::builder::PossibleValuesParser;
 use ouro_runtime::model::{CHECKSUMS, Model};
@@ -288,7 +288,7 @@ fn title(args: &Args, board: Option<&Board>, demand: &Demand<'_>, ask: &Ask) -> 
         Place::File => "weights in a file",
         Place::Flash => "weights in mapped flash",
     };
-    let mut title = format!("{model}: {} layers, {size}; {place}", config.layers);
+    let mut title = format!("{model}: {}, {size}; {place}", counted(config.layers, "layer"));
     if let Some(board) = board {
         title += &format!("; {}", board.about);
     }

@@ -5,7 +5,7 @@ use super::{Ask, Machine, Outline, Plan, Time, longest_context};
 use crate::error::Error;
 use crate::quantize::FileType;
 use crate::ram::{Demand, Parts, Place};
-use crate::report::human_bytes;
+use crate::report::{counted, human_bytes};
 use ouro_runtime::session::{Fetches, Settings};
 use serde_json::{Value, json};
 use std::fmt::{self, Display, Formatter};
@@ -181,9 +181,10 @@ impl Display for Report<'_> {
         writeln!(f, "{}", self.title)?;
         let Settings { context, rows, max_loops, kv, .. } = self.demand.settings;
         let (sharing, bits, window) = (kv.sharing.name(), kv.element.bits(), kv.window);
+        let loops = counted(max_loops, "loop");
         writeln!(
             f,
-            "context {context}, prompts up to {rows}, {max_loops} loops; K and V {sharing}, {bits} bits, window {window}\n"
+            "context {context}, prompts up to {rows}, {loops}; K and V {sharing}, {bits} bits, window {window}\n"
         )?;
         match &self.plan {
             Ok(plan) => self.memory(f, &plan.division.parts)?,
@@ -192,7 +193,7 @@ impl Display for Report<'_> {
         if let Some(longest) = self.longest_context {
             let all = self.demand.model.config().context;
             let why = if longest == all { ", all that the model was trained with" } else { "" };
-            writeln!(f, "longest context that fits: {longest} positions{why}")?;
+            writeln!(f, "longest context that fits: {}{why}", counted(longest, "position"))?;
         }
         if let Ok(plan) = &self.plan {
             writeln!(f)?;
@@ -247,7 +248,8 @@ impl Report<'_> {
 
 fn bytes_only(f: &mut Formatter<'_>, plan: &Plan<'_>) -> fmt::Result {
     for depth in 1..=plan.demand.settings.max_loops {
-        writeln!(f, "a token of {depth} loops fetches {:>18} bytes", grouped(plan.token_bytes(depth)))?;
+        let (loops, bytes) = (counted(depth, "loop"), grouped(plan.token_bytes(depth)));
+        writeln!(f, "a token of {loops:<7} fetches {bytes:>18} bytes")?;
     }
     writeln!(f, "how fast that is: --board, --measure, or --flash, --mem and --gmacs")
 }
@@ -257,7 +259,7 @@ impl Timed<'_, '_> {
         writeln!(f, "{:<18}{:>10}{:>12}{:>14}  bound by", "token", "tokens/s", "time", "fetched")?;
         for (index, time) in self.decode.iter().enumerate() {
             let (depth, bytes) = (index + 1, human_bytes(self.plan.token_bytes(index + 1)));
-            let loops = if depth == 1 { "1 loop".to_owned() } else { format!("{depth} loops") };
+            let loops = counted(depth, "loop");
             let seconds = time.seconds();
             let (speed, time_text) = (figure(1.0 / seconds), duration(seconds));
             writeln!(f, "{loops:<18}{speed:>10}{time_text:>12}{bytes:>14}  {}", time.bound().name())?;

@@ -5,6 +5,7 @@ use super::{
     source::Source,
 };
 use crate::gguf_writer::TensorInfo;
+use crate::report::counted;
 use serde_json::{Value, json};
 use std::{
     fmt,
@@ -110,6 +111,6 @@ impl fmt::Display for Report {
             false if self.source.architecture == crate::checkpoint::Architecture::Ouro => ", no exit gate",
             false => "",
         };
-        writeln!(f, "{} tensors, {} bytes{gate}", self.infos.len(), self.bytes)
+        writeln!(f, "{}, {} bytes{gate}", counted(self.infos.len(), "tensor"), self.bytes)
     }
 }

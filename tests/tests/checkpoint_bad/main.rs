@@ -170,7 +170,7 @@ fn configurations() {
         (
             "scaled RoPE",
             |c| config(c, "rope_scaling", json!({"type": "yarn"})),
-            &["`rope_scaling` = an object of 1 keys", "expected RoPE without scaling"],
+            &["`rope_scaling` = an object of 1 key is not", "expected RoPE without scaling"],
         ),
         (
             "gelu",

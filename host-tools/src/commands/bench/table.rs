@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::measure::{Kind, Sample, Test};
+use crate::report::counted;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 
@@ -103,9 +104,10 @@ impl Display for Table<'_> {
             ..
         } = self.0;
         let (model, megabytes) = (model.display(), *bytes as f64 / 1e6);
+        let repetitions = counted(repetitions, "repetition");
         writeln!(
             f,
-            "{model}: {architecture}, {megabytes:.1} MB, T = {trained_loops}; {medium}; {backend}, {repetitions} repetitions, generating after {after}\n"
+            "{model}: {architecture}, {megabytes:.1} MB, T = {trained_loops}; {medium}; {backend}, {repetitions}, generating after {after}\n"
         )?;
         writeln!(
             f,
@@ -151,11 +153,8 @@ impl Table<'_> {
                 middle(&figures)
             };
             let (read, peak) = (of(|row| row.machine_read), of(|row| row.machine_peak));
-            let plural = if threads == 1 { "" } else { "s" };
-            writeln!(
-                f,
-                "this machine, {threads} thread{plural}: reads {read:.1} GB/s, {peak:.0} GMAC/s at most"
-            )?;
+            let threads = counted(threads, "thread");
+            writeln!(f, "this machine, {threads}: reads {read:.1} GB/s, {peak:.0} GMAC/s at most")?;
         }
         Ok(())
     }

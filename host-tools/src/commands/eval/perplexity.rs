@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memory, Opened, session, session_error};
 use crate::progress;
+use crate::report::counted;
 use crate::store::HostStore;
 use crate::text::encode;
 use ouro_runtime::depth::FixedDepth;
@@ -58,9 +59,9 @@ pub(super) fn run(args: &Args, opened: &Opened<'_>, sessions: &mut Sessions<'_>)
     let window = args.window.map_or(WINDOW.min(config.context), |window| window as usize);
     let (path, ids) = read(args, opened)?;
     if ids.len() < window {
-        let (path, found) = (path.display(), ids.len());
+        let (path, found) = (path.display(), counted(ids.len(), "token"));
         return Err(Error::BadInput(format!(
-            "{path}: {found} tokens are less than a window of {window}; give a longer text or a smaller --window"
+            "{path}: {found}, less than a window of {window}; give a longer text or a smaller --window"
         )));
     }
     let mut loops: Vec<usize> = args.loops.iter().copied().map(usize::from).collect();

@@ -3,6 +3,7 @@
 use super::ALL;
 use crate::error::Error;
 use crate::json_lines::Line;
+use crate::report::counted;
 use crate::template::ChatTemplate;
 use crate::text::{Conversation, encode};
 use ouro_runtime::text::{Specials, Tokenizer};
@@ -42,9 +43,9 @@ pub(super) fn read(
         let positions = prompt.len() + answer_tokens + 1;
         if positions > context {
             return Err(line.error(format!(
-                "the prompt has {} tokens and the answer {answer_tokens}: {positions} positions, but the \
+                "the prompt has {} and the answer {answer_tokens}: {positions} positions, but the \
                  context has {context}; leave this line out, or raise --ctx if it was given",
-                prompt.len()
+                counted(prompt.len(), "token")
             )));
         }
         Ok(Question { answer: answer.trim().to_owned(), tag: tag.to_owned(), prompt, answer_tokens })

@@ -3,6 +3,7 @@
 use super::metadata::TokenizerInfo;
 use super::summary::{Group, Reads, Shape, Summary};
 use crate::commands::pieces::{quoted, quoted_short};
+use crate::report::counted;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::Value as Json;
 use std::fmt::{self, Display, Formatter, Write as _};
@@ -48,8 +49,8 @@ impl Summary {
             Some(gate) => {
                 let number = |value: &Option<Json>| value.as_ref().map_or("missing".into(), Json::to_string);
                 let (bias, threshold) = (number(&gate.bias), number(&gate.threshold));
-                let weights = gate.weights;
-                line(f, "exit gate", format_args!("{weights} weights, bias {bias}, threshold {threshold}"))?;
+                let weights = counted(gate.weights, "weight");
+                line(f, "exit gate", format_args!("{weights}, bias {bias}, threshold {threshold}"))?;
             }
             None if self.loops.is_some_and(|loops| loops > 1) => {
                 line(f, "exit gate", "none; `ouro quantize --gate-from` adds one")?;
@@ -62,7 +63,7 @@ impl Summary {
         }
         let tensors: usize = self.by_type.iter().map(|group| group.tensors).sum();
         let (parameters, bytes) = (HumanCount(self.parameters), HumanBytes(self.tensor_bytes));
-        line(f, "parameters", format_args!("{parameters} in {tensors} tensors, {bytes}"))
+        line(f, "parameters", format_args!("{parameters} in {}, {bytes}", counted(tensors, "tensor")))
     }
 
     /// What a run does unless told otherwise.
@@ -169,7 +170,8 @@ impl Summary {
 impl Display for Shape {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { layers, hidden, ffn, heads, kv_heads, head_dim, vocabulary, context, .. } = self;
-        write!(f, "{layers} layers, hidden {hidden}, {heads} heads of {head_dim} ({kv_heads} for K/V), ")?;
+        let (layers, heads) = (counted(layers, "layer"), counted(heads, "head"));
+        write!(f, "{layers}, hidden {hidden}, {heads} of {head_dim} ({kv_heads} for K/V), ")?;
         write!(f, "FFN {ffn}, vocabulary {vocabulary}, context {context}")
     }
 }
@@ -178,8 +180,9 @@ fn tokenizer_lines(f: &mut Formatter<'_>, tokenizer: &TokenizerInfo) -> fmt::Res
     let word = |text: &Option<String>| text.as_deref().map_or("not named".to_owned(), printable);
     let count = |count: Option<u64>| count.map_or("no".into(), |count| HumanCount(count).to_string());
     let (model, pre) = (word(&tokenizer.model), word(&tokenizer.pre));
-    let (tokens, merges) = (count(tokenizer.vocabulary), count(tokenizer.merges));
-    line(f, "tokenizer", format_args!("{model}, pre {pre}, {tokens} tokens, {merges} merges"))?;
+    let tokens = counted(count(tokenizer.vocabulary), "token");
+    let merges = counted(count(tokenizer.merges), "merge");
+    line(f, "tokenizer", format_args!("{model}, pre {pre}, {tokens}, {merges}"))?;
     let mut ids = String::new();
     for special in &tokenizer.special {
         let comma = if ids.is_empty() { "" } else { ", " };

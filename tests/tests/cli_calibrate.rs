@@ -201,7 +201,7 @@ fn data_that_says_little_is_noted() {
     let (data, out) = (data.to_str().unwrap(), dir.path().join("out.gguf"));
     let ran =
         ouro(&["calibrate", "-m", model.to_str().unwrap(), "--data", data, "--out", out.to_str().unwrap()]);
-    assert!(ran.stderr.contains("note: only") && ran.stderr.contains("more of what"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("note: at only") && ran.stderr.contains("more of what"), "{}", ran.stderr);
     // Even so nothing stops that is less sure than all that was seen.
     let threshold = keys(out.to_str().unwrap())["ouro.exit.threshold"].as_f64().unwrap();
     assert!(threshold > 0.0, "{threshold}");

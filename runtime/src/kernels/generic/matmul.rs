@@ -18,50 +18,99 @@ use ouro_quant::layout::{Q4_0, Q4_1, Q4_K, Q5_K, Q6_K, Q8_0};
 /// Groups of a chunk: 512 columns, or two of the largest blocks.
 const CHUNK: usize = 16;
 
+/// An instruction set. Its functions are where instructions are enabled: each holds all that it calls, so
+/// there is one for each format and number of positions, or the compiler's time would grow with the square.
+pub(crate) trait Unit {
+    /// [`few`] with its registers and products.
+    ///
+    /// # Safety
+    /// As [`Unit::many`]; there are at most `P` positions.
+    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>);
+
+    /// [`many`] with its registers and products.
+    ///
+    /// # Safety
+    /// The CPU has the instructions, the job these rows, of blocks that `F` is the layout of, at least as many
+    /// as a panel has, and nobody else computes them.
+    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>);
+
+    /// [`peak`](super::peak()) with its registers and products.
+    ///
+    /// # Safety
+    /// The CPU has the instructions.
+    unsafe fn peak(rounds: usize) -> u64;
+
+    /// Rows of a panel.
+    const LANES: usize;
+}
+
 /// Computes the products of some rows of a job with all its positions.
 ///
 /// # Safety
-/// The caller's CPU has the instructions of `V` and `D`, and nobody else computes these rows.
-#[inline(always)]
-pub(crate) unsafe fn matmul<V: Vector, D: Dot<V>>(job: &Job<'_>, rows: Range<usize>) {
-    if rows.len() < V::LANES {
-        // SAFETY: as the caller says.
-        unsafe { job.scalar(rows) };
-        return;
-    }
+/// The CPU has the unit's instructions, the job these rows, and nobody else computes them.
+pub(crate) unsafe fn matmul<U: Unit>(job: &Job<'_>, rows: Range<usize>) {
     // SAFETY: as the caller says; there are enough rows for a panel.
     unsafe {
         match job.format() {
-            Format::Q4_0 if const { Format::Q4_0.is_built() } => panels::<V, D, Q4_0>(job, rows),
-            Format::Q4_1 if const { Format::Q4_1.is_built() } => panels::<V, D, Q4_1>(job, rows),
-            Format::Q8_0 if const { Format::Q8_0.is_built() } => panels::<V, D, Q8_0>(job, rows),
-            Format::Q4_K if const { Format::Q4_K.is_built() } => panels::<V, D, Q4_K>(job, rows),
-            Format::Q5_K if const { Format::Q5_K.is_built() } => panels::<V, D, Q5_K>(job, rows),
-            Format::Q6_K if const { Format::Q6_K.is_built() } => panels::<V, D, Q6_K>(job, rows),
+            _ if rows.len() < U::LANES => job.scalar(rows),
+            Format::Q4_0 if const { Format::Q4_0.is_built() } => of_format::<U, Q4_0>(job, rows),
+            Format::Q4_1 if const { Format::Q4_1.is_built() } => of_format::<U, Q4_1>(job, rows),
+            Format::Q8_0 if const { Format::Q8_0.is_built() } => of_format::<U, Q8_0>(job, rows),
+            Format::Q4_K if const { Format::Q4_K.is_built() } => of_format::<U, Q4_K>(job, rows),
+            Format::Q5_K if const { Format::Q5_K.is_built() } => of_format::<U, Q5_K>(job, rows),
+            Format::Q6_K if const { Format::Q6_K.is_built() } => of_format::<U, Q6_K>(job, rows),
             _ => job.scalar(rows),
         }
     }
 }
 
-/// All panels; the last one is moved back to end with the rows, and computes some rows again.
-#[inline(always)]
-unsafe fn panels<V: Vector, D: Dot<V>, F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-    // SAFETY: the caller vouches for the instructions and the rows.
-    let ahead = unsafe { Ahead::of::<V>(job, &rows) };
-    let mut row = rows.start;
-    while row < rows.end {
-        let first = row.min(rows.end - V::LANES);
-        // SAFETY: the panel's rows lie within `rows`; the rest as the caller says.
-        unsafe {
-            match job.positions() {
-                1 => few_positions::<V, D, F, 1>(job, first, ahead),
-                2 => few_positions::<V, D, F, 2>(job, first, ahead),
-                3 | 4 => few_positions::<V, D, F, 4>(job, first, ahead),
-                5..=8 => few_positions::<V, D, F, 8>(job, first, ahead),
-                _ => many_positions::<V, D, F>(job, first, ahead),
-            }
+unsafe fn of_format<U: Unit, F: Layout>(job: &Job<'_>, rows: Range<usize>) {
+    // SAFETY: as the caller says.
+    unsafe {
+        match job.positions() {
+            1 => U::few::<F, 1>(job, rows),
+            2 => U::few::<F, 2>(job, rows),
+            3 | 4 => U::few::<F, 4>(job, rows),
+            5..=8 => U::few::<F, 8>(job, rows),
+            _ => U::many::<F>(job, rows),
         }
-        row += V::LANES;
+    }
+}
+
+/// The first rows of panels; the last one is moved back to end with the rows, and computes some again.
+#[inline(always)]
+fn panels<V: Vector>(rows: Range<usize>) -> impl Iterator<Item = usize> {
+    let last = rows.end - V::LANES;
+    rows.step_by(V::LANES).map(move |row| row.min(last))
+}
+
+/// Panels times up to `P` positions.
+///
+/// # Safety
+/// The CPU has the instructions of `V` and `D`; the rest as [`Unit::few`].
+#[inline(always)]
+pub(crate) unsafe fn few<V: Vector, D: Dot<V>, F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
+    // SAFETY: as the caller says; a panel's rows lie within `rows`.
+    unsafe {
+        let ahead = Ahead::of::<V>(job, &rows);
+        for first in panels::<V>(rows) {
+            few_positions::<V, D, F, P>(job, first, ahead);
+        }
+    }
+}
+
+/// Panels times any number of positions.
+///
+/// # Safety
+/// The CPU has the instructions of `V` and `D`; the rest as [`Unit::many`].
+#[inline(always)]
+pub(crate) unsafe fn many<V: Vector, D: Dot<V>, F: Layout>(job: &Job<'_>, rows: Range<usize>) {
+    // SAFETY: as the caller says; a panel's rows lie within `rows`.
+    unsafe {
+        let ahead = Ahead::of::<V>(job, &rows);
+        for first in panels::<V>(rows) {
+            many_positions::<V, D, F>(job, first, ahead);
+        }
     }
 }
 

@@ -2,8 +2,7 @@
 //!
 //! [`vector`] says what a unit has to offer, [`formats`] unpacks blocks and multiplies one group,
 //! [`matmul`] walks over rows, blocks and positions, [`peak`] tells how many products there could be.
-//! Everything is inlined into one function for each instruction set, which is where instructions
-//! are enabled.
+//! Everything is inlined into the functions of a [`Unit`], which is where instructions are enabled.
 
 // Arrays of fixed lengths, indexed by constants and counters up to constants. Where there is no
 // vector unit nobody calls it.
@@ -14,6 +13,7 @@ mod matmul;
 mod peak;
 mod vector;
 
-pub(crate) use matmul::matmul;
+pub(crate) use formats::Layout;
+pub(crate) use matmul::{Unit, few, many, matmul};
 pub(crate) use peak::peak;
 pub(crate) use vector::{Dot, Vector};

@@ -1,30 +1,35 @@
 //! NEON with dot products: four products and their sum in one instruction.
 
 use super::neon::Quad;
-use crate::kernels::generic::{self, Dot, Vector};
+use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
 use crate::kernels::job::Job;
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::ops::Range;
 
-/// Computes some rows of a job.
-///
-/// # Safety
-/// Nobody else computes these rows.
-#[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
-    // SAFETY: the instructions are enabled; the rest as the caller says.
-    unsafe { generic::matmul::<Quad, Quads>(job, rows) }
-}
+/// These instructions.
+pub(super) struct Dotprod;
 
-/// See [`generic::peak`].
-///
-/// # Safety
-/// The CPU has the instructions.
-#[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn peak(rounds: usize) -> u64 {
-    // SAFETY: the instructions are enabled.
-    unsafe { generic::peak::<Quad, Quads>(rounds) }
+impl Unit for Dotprod {
+    const LANES: usize = Quad::LANES;
+
+    #[target_feature(enable = "neon,dotprod")]
+    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::few::<Quad, Quads, F, P>(job, rows) }
+    }
+
+    #[target_feature(enable = "neon,dotprod")]
+    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::many::<Quad, Quads, F>(job, rows) }
+    }
+
+    #[target_feature(enable = "neon,dotprod")]
+    unsafe fn peak(rounds: usize) -> u64 {
+        // SAFETY: the instructions are enabled.
+        unsafe { generic::peak::<Quad, Quads>(rounds) }
+    }
 }
 
 /// Sums of four products, exact (`sdot`).

@@ -13,9 +13,13 @@ mod i8mm;
 mod neon;
 mod portable;
 
+use crate::kernels::generic::{Unit, matmul};
 use crate::kernels::halves::Portable;
 use crate::kernels::job::Job;
 use core::ops::Range;
+use dotprod::Dotprod;
+use i8mm::I8mm;
+use neon::Neon;
 
 /// An instruction set that this CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +76,9 @@ impl Isa {
         // as the caller says.
         unsafe {
             match self.0 {
-                Set::Neon => neon::matmul(job, rows),
-                Set::Dotprod => dotprod::matmul(job, rows),
-                Set::I8mm => i8mm::matmul(job, rows),
+                Set::Neon => matmul::<Neon>(job, rows),
+                Set::Dotprod => matmul::<Dotprod>(job, rows),
+                Set::I8mm => matmul::<I8mm>(job, rows),
             }
         }
     }
@@ -84,9 +88,9 @@ impl Isa {
         // SAFETY: a value of this type is made only where the CPU has the instructions.
         unsafe {
             match self.0 {
-                Set::Neon => neon::peak(rounds),
-                Set::Dotprod => dotprod::peak(rounds),
-                Set::I8mm => i8mm::peak(rounds),
+                Set::Neon => Neon::peak(rounds),
+                Set::Dotprod => Dotprod::peak(rounds),
+                Set::I8mm => I8mm::peak(rounds),
             }
         }
     }

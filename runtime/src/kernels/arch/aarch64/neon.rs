@@ -1,29 +1,34 @@
 //! NEON: four rows side by side, products added up in 16 bits while they fit.
 
-use crate::kernels::generic::{self, Dot, Vector};
+use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
 use crate::kernels::job::Job;
 use core::arch::aarch64::*;
 use core::arch::asm;
 use core::ops::Range;
 
-/// Computes some rows of a job.
-///
-/// # Safety
-/// Nobody else computes these rows.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
-    // SAFETY: the instructions are enabled; the rest as the caller says.
-    unsafe { generic::matmul::<Quad, Products>(job, rows) }
-}
+/// These instructions.
+pub(super) struct Neon;
 
-/// See [`generic::peak`].
-///
-/// # Safety
-/// The CPU has the instructions.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn peak(rounds: usize) -> u64 {
-    // SAFETY: the instructions are enabled.
-    unsafe { generic::peak::<Quad, Products>(rounds) }
+impl Unit for Neon {
+    const LANES: usize = Quad::LANES;
+
+    #[target_feature(enable = "neon")]
+    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::few::<Quad, Products, F, P>(job, rows) }
+    }
+
+    #[target_feature(enable = "neon")]
+    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::many::<Quad, Products, F>(job, rows) }
+    }
+
+    #[target_feature(enable = "neon")]
+    unsafe fn peak(rounds: usize) -> u64 {
+        // SAFETY: the instructions are enabled.
+        unsafe { generic::peak::<Quad, Products>(rounds) }
+    }
 }
 
 /// A 128-bit register.

@@ -7,8 +7,10 @@
 
 mod simd128;
 
+use crate::kernels::generic::{Unit, matmul};
 use crate::kernels::job::Job;
 use core::ops::Range;
+use simd128::Simd128;
 
 /// The instruction set that this module was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +32,12 @@ impl Isa {
     /// Nobody else computes these rows.
     pub(crate) unsafe fn matmul(self, job: &Job<'_>, rows: Range<usize>) {
         // SAFETY: as the caller says.
-        unsafe { simd128::matmul(job, rows) }
+        unsafe { matmul::<Simd128>(job, rows) }
     }
 
     /// Products for the sake of their number.
     pub(crate) fn peak(self, rounds: usize) -> u64 {
         // SAFETY: the module was built for these instructions.
-        unsafe { simd128::peak(rounds) }
+        unsafe { Simd128::peak(rounds) }
     }
 }

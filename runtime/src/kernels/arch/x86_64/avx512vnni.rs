@@ -1,29 +1,34 @@
 //! AVX-512 VNNI: sixteen rows side by side, four products and their sum in one instruction.
 
-use crate::kernels::generic::{self, Dot, Vector};
+use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
 use crate::kernels::job::Job;
 use core::arch::asm;
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-/// Computes some rows of a job.
-///
-/// # Safety
-/// Nobody else computes these rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
-    // SAFETY: the instructions are enabled; the rest as the caller says.
-    unsafe { generic::matmul::<Zmm, Quads>(job, rows) }
-}
+/// These instructions.
+pub(super) struct Avx512Vnni;
 
-/// See [`generic::peak`].
-///
-/// # Safety
-/// The CPU has the instructions.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn peak(rounds: usize) -> u64 {
-    // SAFETY: the instructions are enabled.
-    unsafe { generic::peak::<Zmm, Quads>(rounds) }
+impl Unit for Avx512Vnni {
+    const LANES: usize = Zmm::LANES;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::few::<Zmm, Quads, F, P>(job, rows) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::many::<Zmm, Quads, F>(job, rows) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn peak(rounds: usize) -> u64 {
+        // SAFETY: the instructions are enabled.
+        unsafe { generic::peak::<Zmm, Quads>(rounds) }
+    }
 }
 
 /// A 512-bit register.

@@ -1,29 +1,34 @@
 //! AVX-VNNI: eight rows side by side, four products and their sum in one instruction.
 
 use super::avx2::{Ymm, levels};
-use crate::kernels::generic::{self, Dot, Vector};
+use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
 use crate::kernels::job::Job;
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-/// Computes some rows of a job.
-///
-/// # Safety
-/// Nobody else computes these rows.
-#[target_feature(enable = "avx2,f16c,avxvnni")]
-pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
-    // SAFETY: the instructions are enabled; the rest as the caller says.
-    unsafe { generic::matmul::<Ymm, Quads>(job, rows) }
-}
+/// These instructions.
+pub(super) struct AvxVnni;
 
-/// See [`generic::peak`].
-///
-/// # Safety
-/// The CPU has the instructions.
-#[target_feature(enable = "avx2,f16c,avxvnni")]
-pub(super) unsafe fn peak(rounds: usize) -> u64 {
-    // SAFETY: the instructions are enabled.
-    unsafe { generic::peak::<Ymm, Quads>(rounds) }
+impl Unit for AvxVnni {
+    const LANES: usize = Ymm::LANES;
+
+    #[target_feature(enable = "avx2,f16c,avxvnni")]
+    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::few::<Ymm, Quads, F, P>(job, rows) }
+    }
+
+    #[target_feature(enable = "avx2,f16c,avxvnni")]
+    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
+        // SAFETY: the instructions are enabled; the rest as the caller says.
+        unsafe { generic::many::<Ymm, Quads, F>(job, rows) }
+    }
+
+    #[target_feature(enable = "avx2,f16c,avxvnni")]
+    unsafe fn peak(rounds: usize) -> u64 {
+        // SAFETY: the instructions are enabled.
+        unsafe { generic::peak::<Ymm, Quads>(rounds) }
+    }
 }
 
 /// Sums of four products, exact (`vpdpbusd`).

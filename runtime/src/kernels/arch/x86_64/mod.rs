@@ -12,8 +12,12 @@ mod avx512vnni;
 mod avxvnni;
 mod portable;
 
+use crate::kernels::generic::{Unit, matmul};
 use crate::kernels::halves::Portable;
 use crate::kernels::job::Job;
+use avx2::Avx2;
+use avx512vnni::Avx512Vnni;
+use avxvnni::AvxVnni;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use core::ops::Range;
 
@@ -67,9 +71,9 @@ impl Isa {
         // as the caller says.
         unsafe {
             match self.0 {
-                Set::Avx2 => avx2::matmul(job, rows),
-                Set::AvxVnni => avxvnni::matmul(job, rows),
-                Set::Avx512Vnni => avx512vnni::matmul(job, rows),
+                Set::Avx2 => matmul::<Avx2>(job, rows),
+                Set::AvxVnni => matmul::<AvxVnni>(job, rows),
+                Set::Avx512Vnni => matmul::<Avx512Vnni>(job, rows),
             }
         }
     }
@@ -79,9 +83,9 @@ impl Isa {
         // SAFETY: a value of this type is made only where the CPU has the instructions.
         unsafe {
             match self.0 {
-                Set::Avx2 => avx2::peak(rounds),
-                Set::AvxVnni => avxvnni::peak(rounds),
-                Set::Avx512Vnni => avx512vnni::peak(rounds),
+                Set::Avx2 => Avx2::peak(rounds),
+                Set::AvxVnni => AvxVnni::peak(rounds),
+                Set::Avx512Vnni => Avx512Vnni::peak(rounds),
             }
         }
     }

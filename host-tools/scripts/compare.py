@@ -2,7 +2,7 @@
 """Compare ouro with llama.cpp on one file: prefill, decode and memory, side by side in one run.
 
     compare.py --llama-bench PATH -m FILE [--ouro PATH] [--threads N] [--prompt N] [--generate N]
-               [--after N] [--rounds N] [--json]
+               [--after N] [--rounds N] [--backend NAME] [--json]
 
 The two take turns, so that both meet whatever else the machine does; figures are medians over the
 rounds, and ratios are medians of each round's ratio. PATH is llama.cpp's `llama-bench`. Without a
@@ -43,6 +43,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     command = [args.ouro, "bench", "-m", args.model, "--json", "--repeat", "1", "--batch", "1"]
     command += ["--prompt", str(args.prompt), "--generate", str(args.generate)]
     command += ["--threads", str(args.threads), "--after", str(max(args.after, 1))]
+    command += ["--backend", args.backend] if args.backend else []
     report, memory = run(command)
     speed = {row["test"]: row["tokens_per_second"] for row in report["rows"]}
     return {"prefill": speed["prompt"], "decode": speed["generate"], "memory": memory / 1e6}
@@ -70,6 +71,7 @@ def main() -> int:
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--after", type=int, default=0, help="positions in the cache before decoding; then decoding alone is compared")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--backend", metavar="NAME", help="ouro's, where that of llama.cpp was built for less than this CPU has")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     for program in (args.ouro, args.llama_bench):

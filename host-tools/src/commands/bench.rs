@@ -140,7 +140,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
             for &test in &tests {
                 let threads = counted(compute.workers.count(), "thread");
                 bar.set_message(format!("{threads}, {}, {test}", counted(loops, "loop")));
-                bench.run(test)?; // warms caches and clocks
+                bench.after = args.after.min(1);
+                bench.run(test)?; // warms caches and clocks, for which nothing fills the KV cache
+                bench.after = args.after;
                 let samples = (0..args.repeat).map(|_| {
                     bar.inc(1);
                     bench.sample(test)
@@ -186,12 +188,15 @@ fn tests(args: &Args) -> Vec<Test> {
     batches.chain(prompts).chain([generate]).collect()
 }
 
+/// Positions that fill the cache together before tokens are generated after many.
+const FILL: usize = 128;
+
 /// Room for the longest test, with the cache that a run has by default.
 fn settings(model: &Model<'_>, (tests, after): (&[Test], usize), max_loops: usize) -> Settings {
     let of = |kinds: &[Kind]| {
         tests.iter().filter(|test| kinds.contains(&test.kind)).map(|test| test.tokens).max().unwrap_or(0)
     };
-    let rows = of(&[Kind::Prompt, Kind::Batch]).max(1);
+    let rows = of(&[Kind::Prompt, Kind::Batch]).max(after.min(FILL)).max(1);
     let context = rows.max(of(&[Kind::Generate]) + after);
     let usual = Settings::new(model, context, rows);
     let kv = KvSettings { window: model.config().kv_window(max_loops), ..usual.kv };

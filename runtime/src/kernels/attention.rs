@@ -233,32 +233,42 @@ impl<'a> Tile<'a> {
         let mut p = 0;
         while p + P <= count {
             let products = products::<S, H, Q, P>(halves, q, units, keys, p);
-            for r in 0..P {
-                self.keep_scores(halves, i, at + p + r, keys.scale(p + r), products[r]);
-            }
+            self.keep_scores(halves, i, (at + p, p), keys, products);
             p += P;
         }
         while P > 1 && p < count {
-            let [product] = products::<S, H, Q, 1>(halves, q, units, keys, p);
-            self.keep_scores(halves, i, at + p, keys.scale(p), product);
+            let products = products::<S, H, Q, 1>(halves, q, units, keys, p);
+            self.keep_scores(halves, i, (at + p, p), keys, products);
             p += 1;
         }
         Q
     }
 
-    /// Scores of `Q` queries from number `i` on and position number `at` of the block.
+    /// Scores of `Q` queries from number `i` on and of `P` positions, the first of them number `at` of the
+    /// block and `p` of the run.
     #[inline(always)]
-    fn keep_scores<H: Halves, const Q: usize>(
+    fn keep_scores<S: Source, H: Halves, const Q: usize, const P: usize>(
         &mut self,
         halves: H,
         i: usize,
-        at: usize,
-        scale: Option<f32>,
-        products: [H::Lanes; Q],
+        (at, p): (usize, usize),
+        keys: S,
+        products: [[H::Lanes; Q]; P],
     ) {
-        let scale = scale.map_or(self.job.scale, |scale| scale * self.job.scale);
-        for n in 0..Q {
-            self.weights[(i + n) % TILE][at % BLOCK] = halves.sum(products[n]) * scale;
+        let mut sums = [[0.0; Q]; P];
+        if Q * P == 4 {
+            let four = halves.sums(core::array::from_fn(|k| products[k / Q][k % Q]));
+            sums = core::array::from_fn(|r| core::array::from_fn(|n| four[r * Q + n]));
+        } else {
+            for r in 0..P {
+                sums[r] = products[r].map(|lanes| halves.sum(lanes));
+            }
+        }
+        for r in 0..P {
+            let scale = keys.scale(p + r).map_or(self.job.scale, |scale| scale * self.job.scale);
+            for n in 0..Q {
+                self.weights[(i + n) % TILE][(at + r) % BLOCK] = sums[r][n] * scale;
+            }
         }
     }
 
@@ -291,6 +301,8 @@ impl<'a> Tile<'a> {
         let mut i = queries.start;
         while i < queries.end {
             i += match queries.end - i {
+                4.. if H::SIXTEEN => self.values_of::<S, H, 4, 2>(halves, i, at, values),
+                2.. if H::SIXTEEN => self.values_of::<S, H, 2, 2>(halves, i, at, values),
                 2.. if PAIRS || !H::COMPACT => self.values_of::<S, H, 2, 1>(halves, i, at, values),
                 _ if !H::COMPACT => self.values_of::<S, H, 1, 2>(halves, i, at, values),
                 _ => self.values_of::<S, H, 1, 1>(halves, i, at, values),

@@ -14,9 +14,16 @@ pub(crate) trait Halves: Copy {
     /// up for it, and flash is what there is least of.
     const COMPACT: bool = false;
 
+    /// Whether there are registers for sixteen sums of [`LANES`] values and more.
+    const SIXTEEN: bool = false;
+
     /// [`LANES`] values in registers. An array will do where the compiler makes vectors of it, which
     /// it does not always.
     type Lanes: Copy;
+
+    /// Asks for the cache line at an address, which need not exist, where there is an instruction for it.
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
 
     fn load(self, values: &[f32; LANES]) -> Self::Lanes;
     fn store(self, lanes: Self::Lanes) -> [f32; LANES];
@@ -32,6 +39,11 @@ pub(crate) trait Halves: Copy {
     fn scale(self, a: Self::Lanes, b: f32) -> Self::Lanes;
     /// The sum of all lanes, added pairwise: lane `i + 8` to lane `i`, then `i + 4`, `i + 2`, `i + 1`.
     fn sum(self, lanes: Self::Lanes) -> f32;
+    /// The [`sum`](Self::sum) of each.
+    #[inline(always)]
+    fn sums(self, [a, b, c, d]: [Self::Lanes; 4]) -> [f32; 4] {
+        [self.sum(a), self.sum(b), self.sum(c), self.sum(d)]
+    }
 }
 
 /// Work in portable code, without branches in its inner loops and with all sums in a fixed order:

@@ -243,6 +243,9 @@ impl<'a> Vectors<'a> {
     }
 }
 
+/// How far ahead vectors are asked for: a page, at whose end hardware stops doing it by itself.
+const AHEAD: usize = 4096;
+
 impl<E: Element> Source for Rows<'_, E> {
     #[inline(always)]
     fn positions(self, units: usize) -> usize {
@@ -265,7 +268,12 @@ impl<E: Element> Source for Rows<'_, E> {
     #[inline(always)]
     fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes {
         match self.units.get(unit) {
-            Some(unit) => unit.widen(halves, half),
+            Some(unit) => {
+                if half == 0 {
+                    halves.prefetch(core::ptr::from_ref(unit).cast::<u8>().wrapping_add(AHEAD));
+                }
+                unit.widen(halves, half)
+            }
             None => halves.load(&[0.0; LANES]),
         }
     }

@@ -33,6 +33,13 @@ impl Halves for Quads {
     type Lanes = [float32x4_t; 4];
 
     #[inline(always)]
+    #[allow(clippy::pointers_in_nomem_asm_block)] // nothing is read that the program could notice
+    fn prefetch(self, address: *const u8) {
+        // SAFETY: any address may be asked for.
+        unsafe { asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nomem, nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
     fn load(self, values: &[f32; LANES]) -> [float32x4_t; 4] {
         // SAFETY: both sides are 16 numbers, of which any bits are valid.
         unsafe { core::mem::transmute::<[f32; LANES], [float32x4_t; 4]>(*values) }
@@ -95,6 +102,22 @@ impl Halves for Quads {
             let four = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
             let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
             vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+
+    #[inline(always)]
+    fn sums(self, lanes: [[float32x4_t; 4]; 4]) -> [f32; 4] {
+        // SAFETY: whoever has a value of this type has the instructions; the last two types are of four
+        // numbers each, of which any bits are valid.
+        unsafe {
+            let four = lanes.map(|[a, b, c, d]| vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d)));
+            let two = |a, b| {
+                let (a, b) = (vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b));
+                let (low, high) = (vzip1q_f64(a, b), vzip2q_f64(a, b));
+                vaddq_f32(vreinterpretq_f32_f64(low), vreinterpretq_f32_f64(high))
+            };
+            let one = vpaddq_f32(two(four[0], four[1]), two(four[2], four[3]));
+            core::mem::transmute::<float32x4_t, [f32; 4]>(one)
         }
     }
 }

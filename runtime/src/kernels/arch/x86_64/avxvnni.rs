@@ -35,6 +35,8 @@ impl Unit for AvxVnni {
 struct Quads;
 
 impl Dot<Ymm> for Quads {
+    const BYTES: bool = true;
+
     #[inline(always)]
     unsafe fn unsigned<const N: usize, const MAX: i32>(weights: &[Ymm; N], x: *const i8) -> Ymm {
         // SAFETY: the caller vouches for 4 * N levels and for the instructions.
@@ -46,6 +48,20 @@ impl Dot<Ymm> for Quads {
             }
             Ymm(_mm256_add_epi32(sums[0], sums[1]))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn add_unsigned<const N: usize, const MAX: i32>(
+        sum: Ymm,
+        weights: &[Ymm; N],
+        x: *const i8,
+    ) -> Ymm {
+        let mut sum = sum.0;
+        for i in 0..N {
+            // SAFETY: the caller vouches for 4 * N levels and for the instructions.
+            sum = unsafe { _mm256_dpbusd_avx_epi32(sum, weights[i].0, levels(x, i)) };
+        }
+        Ymm(sum)
     }
 
     #[inline(always)]

@@ -30,6 +30,12 @@ impl Halves for Ymm {
     type Lanes = [__m256; 2];
 
     #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // SAFETY: any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn load(self, values: &[f32; LANES]) -> [__m256; 2] {
         // SAFETY: both sides are 16 numbers, of which any bits are valid.
         unsafe { core::mem::transmute::<[f32; LANES], [__m256; 2]>(*values) }
@@ -91,6 +97,28 @@ impl Halves for Ymm {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
+
+    #[inline(always)]
+    fn sums(self, lanes: [[__m256; 2]; 4]) -> [f32; 4] {
+        // SAFETY: whoever has a value of this type has the instructions; the last two types are of four
+        // numbers each, of which any bits are valid.
+        unsafe {
+            let [a, b, c, d] = lanes.map(|[first, second]| _mm256_add_ps(first, second));
+            // What is left of one in each half.
+            let four = |a, b| {
+                let (low, high) =
+                    (_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+                _mm256_add_ps(low, high)
+            };
+            let (ab, cd) = (four(a, b), four(c, d));
+            let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+            let two = _mm256_add_ps(low, _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
+            let one = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+            let (ac, bd) = (_mm256_castps256_ps128(one), _mm256_extractf128_ps::<1>(one));
+            let acbd = _mm_shuffle_ps::<0b10_00_10_00>(ac, bd);
+            core::mem::transmute::<__m128, [f32; 4]>(_mm_permute_ps::<0b11_01_10_00>(acbd))
+        }
+    }
 }
 
 /// Sixteen values in a register. Exists only where [`avx512`] made it.
@@ -98,7 +126,14 @@ impl Halves for Ymm {
 struct Zmm(());
 
 impl Halves for Zmm {
+    const SIXTEEN: bool = true;
+
     type Lanes = __m512;
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        Ymm(()).prefetch(address);
+    }
 
     #[inline(always)]
     fn load(self, values: &[f32; LANES]) -> __m512 {
@@ -154,5 +189,26 @@ impl Halves for Zmm {
         };
         // SAFETY: as above; what has AVX-512 has AVX2.
         Ymm(()).sum(unsafe { [_mm256_castpd_ps(first), _mm256_castpd_ps(second)] })
+    }
+
+    #[inline(always)]
+    fn sums(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: whoever has a value of this type has the instructions; the last two types are of four
+        // numbers each, of which any bits are valid.
+        unsafe {
+            let eight = |a, b| {
+                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b))
+            };
+            let (ab, cd) = (eight(a, b), eight(c, d));
+            // What is left of one in each quarter.
+            let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd);
+            let four = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd));
+            let two = _mm512_add_ps(four, _mm512_permute_ps::<0b11_10_11_10>(four));
+            let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
+            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+            let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one));
+            core::mem::transmute::<__m128, [f32; 4]>(sums)
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Weights in a format, and K and V in a type, that the build leaves out. With all features there is none, so `.ci/run`
-//! runs this once more with `--no-default-features --features q8_0`.
+//! runs this once more with `--no-default-features --features q8_0`; and with `OURO_BACKEND=avx2`, which leaves out back ends.
 
 use ouro_quant::Format;
 use ouro_runtime::arena::Arena;
 use ouro_runtime::gguf::Gguf;
+use ouro_runtime::kernels::Backend;
 use ouro_runtime::kv::KvType;
 use ouro_runtime::model::{Model, ModelError};
 use ouro_runtime::session::{Session, SessionError, Settings};
@@ -29,6 +30,14 @@ fn a_format_that_is_not_built_is_an_error_that_names_the_feature() {
         let text = error.to_string();
         assert!(text.contains(format.name()) && text.contains(feature), "{text}");
     }
+}
+
+#[test]
+fn a_build_for_one_back_end_has_no_other() {
+    let Some(only) = option_env!("OURO_BACKEND") else { return };
+    let names: Vec<&str> = Backend::available().map(Backend::name).collect();
+    assert!(names.starts_with(&["reference", "scalar"]), "{names:?}");
+    assert!(names.iter().skip(2).all(|name| *name == only), "{names:?}");
 }
 
 #[test]

@@ -297,6 +297,15 @@ fn a_file_that_changes_under_a_run() {
         assert_eq!(none, []);
         session.clear();
         change(&path);
+        // Before the weights lies what the tokenizer reads for each token.
+        let vocabulary = Span { offset: gguf.data_offset() - 4000, len: 16 };
+        let of_vocabulary = store.load(vocabulary, None);
+        match of_vocabulary {
+            Ok(()) => assert!(goes_on, "{name}"),
+            Err(error) => {
+                assert!(!goes_on && error == StoreError::Changed { span: vocabulary }, "{name}: {error}");
+            }
+        }
         session.feed(&PROMPT, Feed::Prompt).unwrap();
         match session.run(&mut store, &FixedDepth) {
             Ok(_) => {

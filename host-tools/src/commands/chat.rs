@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     };
 
     eprintln!("{} of context; /help lists what else can be done", counted(context, "position"));
-    let mut shade = args.shade;
+    let (mut shade, mut is_saved) = (args.shade, true);
     let mut editor = DefaultEditor::new().map_err(|error| Error::Other(error.into()))?;
     loop {
         let line = match editor.readline("> ") {
@@ -145,6 +145,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 eprintln!("depth is {}", if shade { "shown: the brighter, the deeper" } else { "not shown" });
             }
             "/reset" => {
+                is_saved = true;
                 generator.clear();
                 turns = Turns::of_chat(conversation());
                 eprintln!("forgotten");
@@ -154,6 +155,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             text => {
                 let color = (shade && io::stdout().is_terminal()).then_some(settings.max_loops);
                 match turn(&mut generator, &mut turns, text, &stop_at, color) {
+                    Ok(()) if !is_saved => {}
                     Ok(()) => {
                         let note = turns.note(generator.sampler.state());
                         if let Err(error) = args.state.save(generator.session, identity, &note) {
@@ -166,6 +168,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
                         generator.clear();
                         turns = Turns::of_chat(conversation());
                         eprintln!("the conversation begins anew");
+                        if let (Some(path), true) = (&args.state.save_kv, is_saved) {
+                            eprintln!("{} keeps the one before", path.display());
+                            is_saved = false;
+                        }
                     }
                 }
             }

@@ -68,7 +68,7 @@ pub(super) fn changes(
     }
     if settings.rows >= 32 {
         let rows = settings.rows / 2;
-        let but = "longer prompts come in parts";
+        let but = "for shorter prompts; firmware can feed a longer one in parts";
         add(format!("--prompt {rows}"), but, with(Settings { rows, ..settings }), ask.clone());
     }
     if settings.max_loops > 1 && ask.mean_depth.is_none() {

@@ -238,7 +238,7 @@ impl<'d> Demand<'d> {
         };
         Err(Error::DoesNotFit(format!(
             "{found} is too little for this model and the session asked for: {least}K at least ({}); lower --ctx or --kv-window, \
-             or choose a smaller --kv-type, --kv last, a shorter prompt{buffer}",
+             or choose a smaller --kv-type, --kv last, a shorter prompt{buffer}, or quantize to fewer bits",
             parts.join(", ")
         )))
     }

@@ -249,8 +249,10 @@ impl FileStore {
             let Half::Filling { span, filled } = &mut self.halves[half] else { continue };
             let span = *span;
             if let Ok(filled) = filled.get_mut().unwrap_or_else(PoisonError::into_inner).try_recv() {
-                // What went wrong is said once the tile is wanted.
-                let _ = self.keep(half, span, filled);
+                // It is read again once it is wanted: if that goes wrong too, that is said.
+                if self.keep(half, span, filled).is_err() {
+                    self.counters.retries += 1;
+                }
             }
         }
     }

@@ -54,13 +54,25 @@ impl Reader {
     }
 
     /// A few bytes through the page cache.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
     pub(super) fn read_cached(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
+        self.file.read_exact_at(out, offset)?;
+        self.is_unchanged()
+    }
+
+    fn is_unchanged(&self) -> io::Result<()> {
+        if stamp(&self.file)? == self.stamp {
+            return Ok(());
+        }
+        Err(io::Error::new(ErrorKind::InvalidData, "the file has changed"))
     }
 
     /// Whole pages, past the page cache; what is beyond the end of the file is left alone.
     ///
-    /// On a file that somebody has changed since it was opened, the error is one without a code.
+    /// # Errors
+    /// The system's. On a file that somebody has changed since it was opened, it is one without a code.
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let file = self.direct.as_ref().unwrap_or(&self.file);
         let wanted = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
@@ -74,10 +86,7 @@ impl Reader {
             }
         }
         self.forget(offset, out.len());
-        if stamp(&self.file)? != self.stamp {
-            return Err(io::Error::new(ErrorKind::InvalidData, "the file has changed"));
-        }
-        Ok(())
+        self.is_unchanged()
     }
 
     /// Where reads go through the page cache, what was read leaves it again: it is read once per

@@ -16,6 +16,33 @@ use ouro_quant::Format;
 /// Products of a round of [`Backend::peak`] without a vector unit.
 const PEAK: usize = 1024;
 
+/// The only back end beside the reference and the definition that this build has, if the environment of
+/// the build said so.
+const ONLY: Option<&str> = option_env!("OURO_BACKEND");
+const _: () = assert!(exists(ONLY), "OURO_BACKEND names none of ouro_runtime::kernels::Backend::NAMES");
+
+/// Whether one of that name exists, if one is asked for.
+const fn exists(name: Option<&str>) -> bool {
+    let Some(name) = name else { return true };
+    let mut names = Backend::NAMES;
+    while let [first, rest @ ..] = names {
+        if same(first.as_bytes(), name.as_bytes()) {
+            return true;
+        }
+        names = rest;
+    }
+    false
+}
+
+/// `a == b`, which constants cannot say.
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    match (a, b) {
+        ([], []) => true,
+        ([x, a @ ..], [y, b @ ..]) => *x == *y && same(a, b),
+        _ => false,
+    }
+}
+
 /// A way to multiply matrices. All but [`REFERENCE`](Self::REFERENCE) give the same bits; one
 /// that exists can run on this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +79,10 @@ impl Backend {
         "rvv",
     ];
 
-    /// Those that can run on this CPU, the fastest last.
+    /// Those of this build that can run on this CPU, the fastest last.
     pub fn available() -> impl DoubleEndedIterator<Item = Self> {
-        let vector = Isa::available().map(|isa| Self(Kind::Vector(isa)));
+        let built = Isa::available().filter(|isa| ONLY.is_none_or(|only| only == isa.name()));
+        let vector = built.map(|isa| Self(Kind::Vector(isa)));
         [Self::REFERENCE, Self::SCALAR].into_iter().chain(vector)
     }
 
@@ -256,7 +284,7 @@ impl fmt::Display for Backend {
 pub enum NoBackend {
     /// No CPU has it.
     Unknown,
-    /// This CPU has not.
+    /// This CPU has not, or this build.
     Unavailable,
     /// This CPU has, but computes wrong with it.
     Wrong(Mismatch),
@@ -266,7 +294,9 @@ impl fmt::Display for NoBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("there is no back end of that name"),
-            Self::Unavailable => f.write_str("this CPU lacks the instructions of that back end"),
+            Self::Unavailable => f.write_str(
+                "this CPU lacks the instructions of that back end, or the build was told to leave it out",
+            ),
             Self::Wrong(mismatch) => mismatch.fmt(f),
         }
     }
@@ -278,6 +308,12 @@ impl core::error::Error for NoBackend {}
 mod tests {
     use super::*;
     use std::vec::Vec;
+
+    #[test]
+    fn a_build_is_for_back_ends_that_exist() {
+        assert!(exists(None) && Backend::NAMES.iter().all(|name| exists(Some(name))));
+        assert!(["", "avx", "avx2x", "AVX2"].iter().all(|name| !exists(Some(name))));
+    }
 
     #[test]
     fn a_back_end_that_computes_wrong_is_refused() {

@@ -245,6 +245,8 @@ impl<'a> Vectors<'a> {
 
 /// How far ahead vectors are asked for: a page, at whose end hardware stops doing it by itself.
 const AHEAD: usize = 4096;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 impl<E: Element> Source for Rows<'_, E> {
     #[inline(always)]
@@ -269,8 +271,9 @@ impl<E: Element> Source for Rows<'_, E> {
     fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes {
         match self.units.get(unit) {
             Some(unit) => {
-                if half == 0 {
-                    halves.prefetch(core::ptr::from_ref(unit).cast::<u8>().wrapping_add(AHEAD));
+                let offset = half * size_of::<E>() / 2;
+                if offset.is_multiple_of(LINE) {
+                    halves.prefetch(core::ptr::from_ref(unit).cast::<u8>().wrapping_add(AHEAD + offset));
                 }
                 unit.widen(halves, half)
             }

@@ -22,7 +22,7 @@ impl Isa {
     /// Computes some rows of a job.
     ///
     /// # Safety
-    /// Nobody else computes these rows.
+    /// The job has these rows, and nobody else computes them.
     pub(crate) unsafe fn matmul(self, _job: &Job<'_>, _rows: Range<usize>) {
         match self {}
     }

@@ -24,7 +24,7 @@ pub(crate) trait Unit {
     /// [`few`] with its registers and products.
     ///
     /// # Safety
-    /// As [`Unit::many`]; there are at most `P` positions.
+    /// As [`Unit::many`]; there are 1 to `P` positions.
     unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>);
 
     /// [`many`] with its registers and products.
@@ -64,10 +64,13 @@ pub(crate) unsafe fn matmul<U: Unit>(job: &Job<'_>, rows: Range<usize>) {
     }
 }
 
+/// # Safety
+/// As [`Unit::many`].
 unsafe fn of_format<U: Unit, F: Layout>(job: &Job<'_>, rows: Range<usize>) {
     // SAFETY: as the caller says.
     unsafe {
         match job.positions() {
+            0 => {}
             1 => U::few::<F, 1>(job, rows),
             2 => U::few::<F, 2>(job, rows),
             3 | 4 => U::few::<F, 4>(job, rows),

@@ -70,7 +70,7 @@ impl Isa {
     /// Computes some rows of a job.
     ///
     /// # Safety
-    /// Nobody else computes these rows.
+    /// The job has these rows, and nobody else computes them.
     pub(crate) unsafe fn matmul(self, job: &Job<'_>, rows: Range<usize>) {
         // SAFETY: a value of this type is made only where the CPU has the instructions; the rest
         // as the caller says.

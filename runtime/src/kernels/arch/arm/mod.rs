@@ -55,7 +55,7 @@ impl Isa {
     /// Computes some rows of a job.
     ///
     /// # Safety
-    /// Nobody else computes these rows.
+    /// The job has these rows, and nobody else computes them.
     pub(crate) unsafe fn matmul(self, job: &Job<'_>, rows: Range<usize>) {
         // SAFETY: the image was built for a core with these instructions; the rest as the caller
         // says.

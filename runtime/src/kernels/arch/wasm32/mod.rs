@@ -29,7 +29,7 @@ impl Isa {
     /// Computes some rows of a job.
     ///
     /// # Safety
-    /// Nobody else computes these rows.
+    /// The job has these rows, and nobody else computes them.
     pub(crate) unsafe fn matmul(self, job: &Job<'_>, rows: Range<usize>) {
         // SAFETY: as the caller says.
         unsafe { matmul::<Simd128>(job, rows) }

@@ -220,7 +220,7 @@ fn a_block_device() {
     let mut store = FileStore::open(Path::new(&device.0), 1 << 16).unwrap();
     let end = Span { offset: store.len() - (1 << 16), len: 1 << 16 };
     store.load(end, None).unwrap();
-    fs::File::options().write(true).open(&path).unwrap().set_len(1 << 16).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(1 << 17).unwrap();
     store.load(Span { offset: 1 << 16, len: 1 << 16 }, None).unwrap();
     assert!(
         matches!(store.load(end, None), Err(StoreError::Io { code: 5, .. })),

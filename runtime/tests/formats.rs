@@ -38,6 +38,10 @@ fn a_build_for_one_back_end_has_no_other() {
     let names: Vec<&str> = Backend::available().map(Backend::name).collect();
     assert!(names.starts_with(&["reference", "scalar"]), "{names:?}");
     assert!(names.iter().skip(2).all(|name| *name == only), "{names:?}");
+    #[cfg(target_arch = "x86_64")]
+    if only == "avx2" && std::arch::is_x86_feature_detected!("avx2") {
+        assert_eq!(names.len(), 3);
+    }
 }
 
 #[test]

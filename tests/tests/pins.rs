@@ -335,6 +335,15 @@ fn a_plan_for_people_and_its_errors() {
         ["pi-zero-2", "pi4", "pi5"].map(|board| plan(&["--ram", "400M", "--board", board, "--json"]).json());
     let speed = |json: &Value| json["speed"]["prefill"]["tokens_per_second"].as_f64().unwrap();
     assert!(boards.iter().map(speed).is_sorted());
+    // A board's own memory bounds what comes from a file, and only that.
+    let json = plan(&["--board", "pi-zero-2", "--json"]).json();
+    assert_eq!((json["ram"].as_u64(), &json["fits"]), (Some(384 << 20), &true.into()), "{json}");
+    assert!(!plan(&["--board", "pi-zero-2"]).text().contains("--ram"));
+    for options in
+        [&["plan", "--board", "pi-zero-2"][..], &["plan", "--board", "pi-zero-2", "--store", "memory"]]
+    {
+        assert_eq!(ouro(options).code, Some(0));
+    }
     // What does not fit is a report too, for programs on standard output.
     let ran = plan(&["--ram", "100M", "--json"]);
     assert_eq!(ran.code, Some(4), "{}", ran.stderr);

@@ -136,7 +136,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             let (mut session, bytes) = session(&opened.model, settings, &mut memory)?;
             compute.lend(&mut session);
             session_bytes = session_bytes.max(bytes);
-            let mut bench = Bench { session: &mut session, store: &mut store, compute, after: args.after };
+            let mut bench = Bench { session: &mut session, store: &mut store, compute, after: 1 };
             for &test in &tests {
                 let threads = counted(compute.workers.count(), "thread");
                 bar.set_message(format!("{threads}, {}, {test}", counted(loops, "loop")));

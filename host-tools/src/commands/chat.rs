@@ -168,8 +168,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
                         generator.clear();
                         turns = Turns::of_chat(conversation());
                         eprintln!("the conversation begins anew");
-                        if let (Some(path), true) = (&args.state.save_kv, is_saved) {
-                            eprintln!("{} keeps the one before", path.display());
+                        if let Some(path) =
+                            args.state.save_kv.as_ref().filter(|path| is_saved && path.exists())
+                        {
+                            let file = path.display();
+                            eprintln!("{file} keeps the one before: what follows is not saved until /reset");
                             is_saved = false;
                         }
                     }

@@ -79,7 +79,7 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Machine")]
 struct Rates {
-    /// A board whose rates are known, one by one replaced by the options below
+    /// A board whose rates are known, and its RAM where that is small: --ram and the options below replace them
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(BOARDS.map(|board| board.name)))]
     board: Option<String>,
     /// Show all boards, with the source of each figure, and end
@@ -136,8 +136,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
         return print(&Board::list());
     }
     let board = args.rates.board.as_deref().and_then(Board::named);
-    let ram = args.ram.ram.or(board.and_then(|board| board.ram));
     let is_mapped = args.mapped || board.is_some_and(|board| board.place == Place::Flash);
+    let is_built_in = args.like.is_none() && is_built_in(&args.model.model);
+    // Of what is to be in memory anyway nothing else can be planned.
+    let is_bounded = is_mapped || !is_built_in && args.model.store != Some(StoreKind::Memory);
+    let ram = args.ram.ram.or(board.filter(|_| is_bounded).and_then(|board| board.ram));
     let place = place(args, ram, is_mapped)?;
     let mut store = open(args, ram, place)?;
     let mut memories = Memories::default();

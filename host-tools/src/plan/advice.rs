@@ -68,7 +68,7 @@ pub(super) fn changes(
     }
     if settings.rows >= 32 {
         let rows = settings.rows / 2;
-        let but = "for shorter prompts; firmware can feed a longer one in parts";
+        let but = "for shorter prompts; a program of its own can feed a longer one in parts";
         add(format!("--prompt {rows}"), but, with(Settings { rows, ..settings }), ask.clone());
     }
     if settings.max_loops > 1 && ask.mean_depth.is_none() {
@@ -82,7 +82,7 @@ pub(super) fn changes(
         };
         add(format!("--loops {max_loops}"), "answers get worse", with(fewer), ask.clone());
     }
-    if let (Place::File, Some(ram)) = (ask.place, ask.ram) {
+    if let (Place::File, Some(ram), None) = (ask.place, ask.ram, demand.board) {
         let more = enough_for_all(demand, ask).unwrap_or(usize::MAX).min(2 * ram);
         if more > ram {
             let what = format!("--ram {}M", more.div_ceil(1 << 20));

@@ -38,7 +38,7 @@ const LLAMAFILE: &str =
 pub const BOARDS: [Board; 6] = [
     Board {
         name: "pi-zero-2",
-        about: "Raspberry Pi Zero 2 W: four Cortex-A53 at 1 GHz, 512 MB of LPDDR2 (384 of them for the model), microSD",
+        about: "Raspberry Pi Zero 2 W: four Cortex-A53 at 1 GHz, 512 MB of LPDDR2, 384 MiB of them free, microSD",
         place: Place::File,
         ram: Some(384 << 20),
         flash: 22.0,

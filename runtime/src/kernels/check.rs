@@ -156,7 +156,7 @@ mod tests {
                 let found = check_spoiled(format, |job| flip(job, 0, row));
                 assert_eq!(found, Err(Mismatch { backend: "tested", format, positions: 1 }), "row {row}");
             }
-            for (position, positions) in [(2, 3), (7, 11), (10, 11)] {
+            for (position, positions) in [(1, 2), (2, 3), (4, 5), (7, 11), (10, 11)] {
                 let spoil = |job: &Job<'_>| {
                     if job.positions() == positions {
                         flip(job, position, 5);

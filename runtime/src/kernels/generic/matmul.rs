@@ -19,7 +19,7 @@ use ouro_quant::layout::{Q4_0, Q4_1, Q4_K, Q5_K, Q6_K, Q8_0};
 const CHUNK: usize = 16;
 
 /// An instruction set. Its functions are where instructions are enabled: each holds all that it calls, so
-/// there is one for each format and number of positions, or the compiler takes twice as long.
+/// there is one for each format and number of positions, or the compiler takes 1.7 times as long.
 pub(crate) trait Unit {
     /// [`few`] with its registers and products.
     ///

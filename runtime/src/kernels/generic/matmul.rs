@@ -21,6 +21,9 @@ const CHUNK: usize = 16;
 /// An instruction set. Its functions are where instructions are enabled: each holds all that it calls, so
 /// there is one for each format and number of positions, or the compiler takes 1.7 times as long.
 pub(crate) trait Unit {
+    /// Rows of a panel.
+    const LANES: usize;
+
     /// [`few`] with its registers and products.
     ///
     /// # Safety
@@ -39,10 +42,45 @@ pub(crate) trait Unit {
     /// # Safety
     /// The CPU has the instructions.
     unsafe fn peak(rounds: usize) -> u64;
-
-    /// Rows of a panel.
-    const LANES: usize;
 }
+
+/// The [`Unit`] of an instruction set, named with its features as the compiler calls them, its registers
+/// and its products.
+macro_rules! unit {
+    ($name:ident: $features:literal, $vector:ty, $dot:ty) => {
+        #[doc = concat!("With `", $features, "`.")]
+        pub(super) struct $name;
+
+        impl $crate::kernels::generic::Unit for $name {
+            const LANES: usize = <$vector as $crate::kernels::generic::Vector>::LANES;
+
+            #[target_feature(enable = $features)]
+            unsafe fn few<F: $crate::kernels::generic::Layout, const P: usize>(
+                job: &$crate::kernels::job::Job<'_>,
+                rows: core::ops::Range<usize>,
+            ) {
+                // SAFETY: the instructions are enabled; the rest as the caller says.
+                unsafe { $crate::kernels::generic::few::<$vector, $dot, F, P>(job, rows) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn many<F: $crate::kernels::generic::Layout>(
+                job: &$crate::kernels::job::Job<'_>,
+                rows: core::ops::Range<usize>,
+            ) {
+                // SAFETY: the instructions are enabled; the rest as the caller says.
+                unsafe { $crate::kernels::generic::many::<$vector, $dot, F>(job, rows) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn peak(rounds: usize) -> u64 {
+                // SAFETY: the instructions are enabled.
+                unsafe { $crate::kernels::generic::peak::<$vector, $dot>(rounds) }
+            }
+        }
+    };
+}
+pub(crate) use unit;
 
 /// Computes the products of some rows of a job with all its positions.
 ///

@@ -14,6 +14,6 @@ mod peak;
 mod vector;
 
 pub(crate) use formats::Layout;
-pub(crate) use matmul::{Unit, few, many, matmul};
+pub(crate) use matmul::{Unit, few, many, matmul, unit};
 pub(crate) use peak::peak;
 pub(crate) use vector::{Dot, Vector};

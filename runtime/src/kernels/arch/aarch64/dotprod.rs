@@ -1,36 +1,11 @@
 //! NEON with dot products: four products and their sum in one instruction.
 
 use super::neon::Quad;
-use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
-use crate::kernels::job::Job;
+use crate::kernels::generic::{Dot, Vector, unit};
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::ops::Range;
 
-/// These instructions.
-pub(super) struct Dotprod;
-
-impl Unit for Dotprod {
-    const LANES: usize = Quad::LANES;
-
-    #[target_feature(enable = "neon,dotprod")]
-    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::few::<Quad, Quads, F, P>(job, rows) }
-    }
-
-    #[target_feature(enable = "neon,dotprod")]
-    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::many::<Quad, Quads, F>(job, rows) }
-    }
-
-    #[target_feature(enable = "neon,dotprod")]
-    unsafe fn peak(rounds: usize) -> u64 {
-        // SAFETY: the instructions are enabled.
-        unsafe { generic::peak::<Quad, Quads>(rounds) }
-    }
-}
+unit!(Dotprod: "neon,dotprod", Quad, Quads);
 
 /// Sums of four products, exact (`sdot`).
 pub(super) struct Quads;

@@ -3,36 +3,11 @@
 
 use super::dotprod::Quads;
 use super::neon::Quad;
-use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
-use crate::kernels::job::Job;
+use crate::kernels::generic::{Dot, Vector, unit};
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::ops::Range;
 
-/// These instructions.
-pub(super) struct I8mm;
-
-impl Unit for I8mm {
-    const LANES: usize = Quad::LANES;
-
-    #[target_feature(enable = "neon,dotprod,i8mm")]
-    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::few::<Quad, Tiles, F, P>(job, rows) }
-    }
-
-    #[target_feature(enable = "neon,dotprod,i8mm")]
-    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::many::<Quad, Tiles, F>(job, rows) }
-    }
-
-    #[target_feature(enable = "neon,dotprod,i8mm")]
-    unsafe fn peak(rounds: usize) -> u64 {
-        // SAFETY: the instructions are enabled.
-        unsafe { generic::peak::<Quad, Tiles>(rounds) }
-    }
-}
+unit!(I8mm: "neon,dotprod,i8mm", Quad, Tiles);
 
 /// Sums of eight products, exact, for two rows and two positions (`smmla`).
 struct Tiles;

@@ -1,35 +1,10 @@
 //! NEON: four rows side by side, products added up in 16 bits while they fit.
 
-use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
-use crate::kernels::job::Job;
+use crate::kernels::generic::{Dot, Vector, unit};
 use core::arch::aarch64::*;
 use core::arch::asm;
-use core::ops::Range;
 
-/// These instructions.
-pub(super) struct Neon;
-
-impl Unit for Neon {
-    const LANES: usize = Quad::LANES;
-
-    #[target_feature(enable = "neon")]
-    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::few::<Quad, Products, F, P>(job, rows) }
-    }
-
-    #[target_feature(enable = "neon")]
-    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::many::<Quad, Products, F>(job, rows) }
-    }
-
-    #[target_feature(enable = "neon")]
-    unsafe fn peak(rounds: usize) -> u64 {
-        // SAFETY: the instructions are enabled.
-        unsafe { generic::peak::<Quad, Products>(rounds) }
-    }
-}
+unit!(Neon: "neon", Quad, Products);
 
 /// A 128-bit register.
 #[derive(Clone, Copy)]

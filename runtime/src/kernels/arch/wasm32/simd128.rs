@@ -1,34 +1,9 @@
 //! simd128: four rows side by side, products of 16-bit numbers added up in pairs.
 
-use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
-use crate::kernels::job::Job;
+use crate::kernels::generic::{Dot, Vector, unit};
 use core::arch::wasm32::*;
-use core::ops::Range;
 
-/// These instructions.
-pub(super) struct Simd128;
-
-impl Unit for Simd128 {
-    const LANES: usize = Quad::LANES;
-
-    #[target_feature(enable = "simd128")]
-    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::few::<Quad, Pairs, F, P>(job, rows) }
-    }
-
-    #[target_feature(enable = "simd128")]
-    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::many::<Quad, Pairs, F>(job, rows) }
-    }
-
-    #[target_feature(enable = "simd128")]
-    unsafe fn peak(rounds: usize) -> u64 {
-        // SAFETY: the instructions are enabled.
-        unsafe { generic::peak::<Quad, Pairs>(rounds) }
-    }
-}
+unit!(Simd128: "simd128", Quad, Pairs);
 
 /// A 128-bit value.
 #[derive(Clone, Copy)]

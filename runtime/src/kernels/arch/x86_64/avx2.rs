@@ -1,35 +1,10 @@
 //! AVX2: eight rows side by side, sums of products in 16 bits while they fit.
 
-use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
-use crate::kernels::job::Job;
+use crate::kernels::generic::{Dot, Vector, unit};
 use core::arch::asm;
 use core::arch::x86_64::*;
-use core::ops::Range;
 
-/// These instructions.
-pub(super) struct Avx2;
-
-impl Unit for Avx2 {
-    const LANES: usize = Ymm::LANES;
-
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::few::<Ymm, Pairs, F, P>(job, rows) }
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::many::<Ymm, Pairs, F>(job, rows) }
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn peak(rounds: usize) -> u64 {
-        // SAFETY: the instructions are enabled.
-        unsafe { generic::peak::<Ymm, Pairs>(rounds) }
-    }
-}
+unit!(Avx2: "avx2,f16c", Ymm, Pairs);
 
 /// A 256-bit register.
 #[derive(Clone, Copy)]

@@ -1,35 +1,10 @@
 //! AVX-512 VNNI: sixteen rows side by side, four products and their sum in one instruction.
 
-use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
-use crate::kernels::job::Job;
+use crate::kernels::generic::{Dot, Vector, unit};
 use core::arch::asm;
 use core::arch::x86_64::*;
-use core::ops::Range;
 
-/// These instructions.
-pub(super) struct Avx512Vnni;
-
-impl Unit for Avx512Vnni {
-    const LANES: usize = Zmm::LANES;
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::few::<Zmm, Quads, F, P>(job, rows) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::many::<Zmm, Quads, F>(job, rows) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn peak(rounds: usize) -> u64 {
-        // SAFETY: the instructions are enabled.
-        unsafe { generic::peak::<Zmm, Quads>(rounds) }
-    }
-}
+unit!(Avx512Vnni: "avx512f,avx512bw,avx512vl,avx512vnni", Zmm, Quads);
 
 /// A 512-bit register.
 #[derive(Clone, Copy)]

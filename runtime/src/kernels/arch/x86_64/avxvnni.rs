@@ -1,35 +1,10 @@
 //! AVX-VNNI: eight rows side by side, four products and their sum in one instruction.
 
 use super::avx2::{Ymm, levels};
-use crate::kernels::generic::{self, Dot, Layout, Unit, Vector};
-use crate::kernels::job::Job;
+use crate::kernels::generic::{Dot, Vector, unit};
 use core::arch::x86_64::*;
-use core::ops::Range;
 
-/// These instructions.
-pub(super) struct AvxVnni;
-
-impl Unit for AvxVnni {
-    const LANES: usize = Ymm::LANES;
-
-    #[target_feature(enable = "avx2,f16c,avxvnni")]
-    unsafe fn few<F: Layout, const P: usize>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::few::<Ymm, Quads, F, P>(job, rows) }
-    }
-
-    #[target_feature(enable = "avx2,f16c,avxvnni")]
-    unsafe fn many<F: Layout>(job: &Job<'_>, rows: Range<usize>) {
-        // SAFETY: the instructions are enabled; the rest as the caller says.
-        unsafe { generic::many::<Ymm, Quads, F>(job, rows) }
-    }
-
-    #[target_feature(enable = "avx2,f16c,avxvnni")]
-    unsafe fn peak(rounds: usize) -> u64 {
-        // SAFETY: the instructions are enabled.
-        unsafe { generic::peak::<Ymm, Quads>(rounds) }
-    }
-}
+unit!(AvxVnni: "avx2,f16c,avxvnni", Ymm, Quads);
 
 /// Sums of four products, exact (`vpdpbusd`).
 struct Quads;

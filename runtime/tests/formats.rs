@@ -1,5 +1,6 @@
 //! Weights in a format, and K and V in a type, that the build leaves out. With all features there is none, so `.ci/run`
-//! runs this once more with `--no-default-features --features q8_0`; and with `OURO_BACKEND=avx2`, which leaves out back ends.
+//! runs this once more with `--no-default-features --features q8_0`, and with
+//! `OURO_BACKEND=avx2`: for one back end.
 
 use ouro_quant::Format;
 use ouro_runtime::arena::Arena;

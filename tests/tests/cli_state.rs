@@ -109,6 +109,31 @@ fn chat_keeps_what_was_said() {
     assert_eq!([first, second].concat(), whole);
 }
 
+/// What went wrong ends a conversation, but not the one that was saved.
+#[test]
+fn chat_saves_nothing_over_a_conversation_that_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("talk.kv");
+    let model = golden("lively/lively-gate-f32.gguf");
+    let long = "hello ".repeat(60);
+    let chat = |input: &str| {
+        let args = ["chat", "-m", path(&model), "--max-new", "5", "--ctx", "60", "--save-kv", path(&file)];
+        let ran = run_command(OURO, &args, input.as_bytes());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        (std::fs::read(&file).unwrap_or_default(), ran.stderr)
+    };
+    let (first, _) = chat("hello\n");
+    let (kept, said) = chat(&format!("hello\n{long}\nother\n"));
+    assert!(said.contains("begins anew") && said.contains("talk.kv keeps the one before"), "{said}");
+    assert!(!first.is_empty() && kept == first);
+    let (other, _) = chat(&format!("hello\n{long}\n/reset\nother\n"));
+    assert!(other != first);
+    // Where nothing was saved, nothing is to be kept.
+    std::fs::remove_file(&file).unwrap();
+    let (after, said) = chat(&format!("{long}\nhello\n"));
+    assert!(!said.contains("keeps the one before") && after == first, "{said}");
+}
+
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();

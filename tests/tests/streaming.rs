@@ -1,7 +1,7 @@
 //! Models that are not in memory, as a user runs them.
 
 use ouro::store::FileStore;
-use ouro_runtime::store::{Span, Store};
+use ouro_runtime::store::{Span, Store, StoreError};
 use ouro_tests::convert::{Written, quantize};
 use ouro_tests::harness::{golden, load};
 use ouro_tests::{Ran, run_command};
@@ -216,6 +216,38 @@ fn a_block_device() {
     }
     let store = FileStore::open(Path::new(&device.0), 4096).unwrap();
     assert!(store.is_direct() && store.len() == fs::metadata(&path).unwrap().len());
+}
+
+#[test]
+fn past_the_page_cache_or_through_it() {
+    let (_folder, path) = summed();
+    let bytes = fs::read(&path).unwrap();
+    let through = FileStore::new(fs::File::open(&path).unwrap(), 20_000).unwrap();
+    assert!(!through.is_direct());
+    for mut store in [FileStore::open(&path, 20_000).unwrap(), through] {
+        let tiles = (0..bytes.len() - 20_000).step_by(7777);
+        let mut spans = tiles.map(|offset| Span { offset: offset as u64, len: 20_000 });
+        while let Some(tile) = spans.next() {
+            store.load(tile, spans.clone()).unwrap();
+            assert!(store.tile() == &bytes[tile.offset as usize..][..tile.len], "{tile:?}");
+        }
+    }
+}
+
+/// A tile that was on order and failed is ordered again once it is wanted.
+#[test]
+fn a_failed_read_ahead_is_repeated_and_counted() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("cut");
+    fs::write(&path, vec![1; 300_000]).unwrap();
+    let mut store = FileStore::open(&path, 80_000).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let [first, second] = [81_920, 163_840].map(|offset| Span { offset, len: 80_000 });
+    let changed = |span| Err(StoreError::Changed { span });
+    assert_eq!(store.load(first, [second]), changed(first));
+    // One thread reads, so the other one has failed by the time that this one is there again.
+    assert_eq!((store.load(first, None), store.counters().retries), (changed(first), 0));
+    assert_eq!((store.load(second, None), store.counters().retries), (changed(second), 1));
 }
 
 /// A file in another order runs with more requests; `ouro layout` changes the order and nothing else.

@@ -136,13 +136,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
             let (mut session, bytes) = session(&opened.model, settings, &mut memory)?;
             compute.lend(&mut session);
             session_bytes = session_bytes.max(bytes);
-            let mut bench = Bench { session: &mut session, store: &mut store, compute, after: 1 };
+            let mut bench = Bench { session: &mut session, store: &mut store, compute, after: args.after };
             for &test in &tests {
                 let threads = counted(compute.workers.count(), "thread");
                 bar.set_message(format!("{threads}, {}, {test}", counted(loops, "loop")));
-                bench.after = 1; // to warm caches and clocks, a long KV cache is not needed
-                bench.run(test)?;
-                bench.after = args.after;
+                bench.warm(test)?;
                 let samples = (0..args.repeat).map(|_| {
                     bar.inc(1);
                     bench.sample(test)

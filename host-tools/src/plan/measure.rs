@@ -27,7 +27,7 @@ const LAYER_BYTES: u64 = 64 << 20;
 const PROMPT: usize = 128;
 /// Rounds, of which the median counts.
 const ROUNDS: usize = 7;
-/// A disk is read for about so long.
+/// A disk is read for about so long, and once more if that was all of the model.
 const DISK_SECONDS: f64 = 1.0;
 
 /// The rates of this machine for a model with this session.
@@ -187,23 +187,23 @@ pub(crate) fn measure_disk(store: &mut HostStore, model: &Model<'_>) -> Result<O
     if max == usize::MAX {
         return Ok(None);
     }
-    let (mut rate, all) = (0.0, Instant::now());
-    // A run goes round all tiles again and again, which a disk with a cache may have at hand by then: if
-    // there is time, the second round counts.
-    for _ in 0..2 {
-        let (before, began) = (store.counters().bytes, Instant::now());
-        let mut tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
-        while let Some(tile) = tiles.next() {
-            store.load(tile, tiles.clone()).map_err(|error| Error::BadInput(error.to_string()))?;
-            if began.elapsed().as_secs_f64() > DISK_SECONDS {
-                break;
-            }
-        }
-        let bytes = store.counters().bytes - before;
-        rate = bytes as f64 / began.elapsed().as_secs_f64().max(1e-9);
-        if all.elapsed().as_secs_f64() > DISK_SECONDS {
+    // A run goes round all tiles again and again, and a disk with a cache may have them at hand by then.
+    let (first, is_whole) = measure_round(store, model)?;
+    Ok(Some(if is_whole { measure_round(store, model)?.0 } else { first }))
+}
+
+/// Bytes per second of reading all tiles, or as many as there is time for; and whether it was all.
+fn measure_round(store: &mut HostStore, model: &Model<'_>) -> Result<(f64, bool), Error> {
+    let (max, before, began) = (store.max_tile(), store.counters().bytes, Instant::now());
+    let mut tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
+    let mut is_whole = true;
+    while let Some(tile) = tiles.next() {
+        if began.elapsed().as_secs_f64() > DISK_SECONDS {
+            is_whole = false;
             break;
         }
+        store.load(tile, tiles.clone()).map_err(|error| Error::BadInput(error.to_string()))?;
     }
-    Ok(Some(rate))
+    let bytes = store.counters().bytes - before;
+    Ok((bytes as f64 / began.elapsed().as_secs_f64().max(1e-9), is_whole))
 }

@@ -31,6 +31,8 @@ pub struct FileStore {
     halves: [Half; 2],
     small: Small,
     current: Current,
+    /// A tile whose reading failed before anybody waited for it.
+    failed: Option<Span>,
     /// What the thread that reads shall do; started with the first tile.
     orders: Option<Sender<Order>>,
     counters: StoreCounters,
@@ -166,6 +168,7 @@ impl FileStore {
             halves: [half()?, half()?],
             small: Small { pages, span: Span::EMPTY, weights: u64::MAX },
             current: Current::Nowhere,
+            failed: None,
             orders: None,
             counters: StoreCounters::default(),
         })
@@ -251,7 +254,7 @@ impl FileStore {
             if let Ok(filled) = filled.get_mut().unwrap_or_else(PoisonError::into_inner).try_recv() {
                 // It is read again once it is wanted: if that goes wrong too, that is said.
                 if self.keep(half, span, filled).is_err() {
-                    self.counters.retries += 1;
+                    self.failed = Some(span);
                 }
             }
         }
@@ -265,6 +268,8 @@ impl FileStore {
             Some(half) => half,
             None => {
                 let half = self.spare_half().unwrap_or_default();
+                let is_again = self.failed.take_if(|span| *span == cover(want)).is_some();
+                self.counters.retries += u64::from(is_again);
                 self.start(half, want)?;
                 half
             }

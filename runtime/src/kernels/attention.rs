@@ -301,8 +301,8 @@ impl<'a> Tile<'a> {
         let mut i = queries.start;
         while i < queries.end {
             i += match queries.end - i {
-                4.. if H::SIXTEEN => self.values_of::<S, H, 4, 2>(halves, i, at, values),
-                2.. if H::SIXTEEN => self.values_of::<S, H, 2, 2>(halves, i, at, values),
+                4.. if H::MANY_SUMS => self.values_of::<S, H, 4, 2>(halves, i, at, values),
+                2.. if H::MANY_SUMS => self.values_of::<S, H, 2, 2>(halves, i, at, values),
                 2.. if PAIRS || !H::COMPACT => self.values_of::<S, H, 2, 1>(halves, i, at, values),
                 _ if !H::COMPACT => self.values_of::<S, H, 1, 2>(halves, i, at, values),
                 _ => self.values_of::<S, H, 1, 1>(halves, i, at, values),

@@ -16,8 +16,8 @@ use ouro_quant::Format;
 /// Products of a round of [`Backend::peak`] without a vector unit.
 const PEAK: usize = 1024;
 
-/// The only back end beside the reference and the definition that this build has, if the environment of
-/// the build said so.
+/// The only back end beside the reference and the definition that may be chosen, if the environment of the
+/// build said so.
 const ONLY: Option<&str> = option_env!("OURO_BACKEND");
 const _: () = assert!(exists(ONLY), "OURO_BACKEND names none of ouro_runtime::kernels::Backend::NAMES");
 
@@ -79,7 +79,8 @@ impl Backend {
         "rvv",
     ];
 
-    /// Those of this build that can run on this CPU, the fastest last.
+    /// Those that can run on this CPU, the fastest last; with `OURO_BACKEND` in the environment of the build,
+    /// none but that one, the reference and the definition.
     pub fn available() -> impl DoubleEndedIterator<Item = Self> {
         let built = Isa::available().filter(|isa| ONLY.is_none_or(|only| only == isa.name()));
         let vector = built.map(|isa| Self(Kind::Vector(isa)));
@@ -284,7 +285,7 @@ impl fmt::Display for Backend {
 pub enum NoBackend {
     /// No CPU has it.
     Unknown,
-    /// This CPU has not, or this build.
+    /// This CPU has not, or the build was for another.
     Unavailable,
     /// This CPU has, but computes wrong with it.
     Wrong(Mismatch),
@@ -294,9 +295,10 @@ impl fmt::Display for NoBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("there is no back end of that name"),
-            Self::Unavailable => f.write_str(
-                "this CPU lacks the instructions of that back end, or the build was told to leave it out",
-            ),
+            Self::Unavailable => {
+                f.write_str("this CPU lacks the instructions of that back end")?;
+                ONLY.map_or(Ok(()), |only| write!(f, ", or it is not {only}, which alone this was built for"))
+            }
             Self::Wrong(mismatch) => mismatch.fmt(f),
         }
     }

@@ -19,7 +19,8 @@ use ouro_quant::layout::{Q4_0, Q4_1, Q4_K, Q5_K, Q6_K, Q8_0};
 const ROWS: usize = 17;
 /// The longest block.
 const COLS: usize = 256;
-/// Passes of these take every way there is: for 1, 2, up to 4, up to 8, and for many. Small cores have fewer.
+/// Passes of these take every function that a vector unit has: for 1, 2, up to 4, up to 8, and for many
+/// positions. Small cores have fewer.
 const POSITIONS: &[usize] = if cfg!(ouro_packed) { &[1, 3, 11] } else { &[1, 2, 3, 5, 11] };
 const MOST: usize = 11;
 /// Bytes of a row of the format that has the most (Q8_0).

@@ -14,8 +14,8 @@ pub(crate) trait Halves: Copy {
     /// up for it, and flash is what there is least of.
     const COMPACT: bool = false;
 
-    /// Whether there are registers for sixteen sums of [`LANES`] values and more.
-    const SIXTEEN: bool = false;
+    /// Whether sixteen sums of [`LANES`] values stay in registers, with what they are made of.
+    const MANY_SUMS: bool = false;
 
     /// [`LANES`] values in registers. An array will do where the compiler makes vectors of it, which
     /// it does not always.

@@ -89,7 +89,7 @@ impl Bench<'_, '_> {
         let peak = product_rate(self.compute);
         let mut work = Work::default();
         while work.time < LEAST_TIME {
-            let more = self.run(test)?;
+            let more = self.run(test, self.after)?;
             work.tokens += more.tokens;
             work.feeds += more.feeds;
             work.macs += more.macs;
@@ -99,11 +99,16 @@ impl Bench<'_, '_> {
         Ok(Sample { work, read, peak })
     }
 
-    /// Runs a test once, from an empty cache.
+    /// Warms caches and clocks, for which the KV cache need not be long.
     ///
     /// # Errors
     /// [`Error`], also when the user has seen enough.
-    pub(super) fn run(&mut self, test: Test) -> Result<Work, Error> {
+    pub(super) fn warm(&mut self, test: Test) -> Result<(), Error> {
+        self.run(test, 1).map(drop)
+    }
+
+    /// Runs a test once, from an empty cache; tokens are generated after so many.
+    fn run(&mut self, test: Test, after: usize) -> Result<Work, Error> {
         let vocab = self.session.model().config().vocab as u64;
         let mut random = SplitMix64::new(0);
         let mut ids =
@@ -113,7 +118,7 @@ impl Bench<'_, '_> {
         match test.kind {
             Kind::Batch | Kind::Prompt => self.feed(&ids(test.tokens), Feed::Prompt, &mut work)?,
             Kind::Generate => {
-                for before in ids(self.after).chunks(self.session.settings().rows) {
+                for before in ids(after).chunks(self.session.settings().rows) {
                     self.feed(before, Feed::Prompt, &mut Work::default())?;
                 }
                 for id in ids(test.tokens) {

@@ -126,7 +126,7 @@ impl Halves for Ymm {
 struct Zmm(());
 
 impl Halves for Zmm {
-    const SIXTEEN: bool = true;
+    const MANY_SUMS: bool = true;
 
     type Lanes = __m512;
 

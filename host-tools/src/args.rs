@@ -227,7 +227,7 @@ pub struct KvArgs {
     /// How K and V are stored
     #[arg(long, value_enum, default_value_t)]
     pub kv_type: Element,
-    /// Positions that the cache holds [default: what the prompt and --max-new need]
+    /// Positions that the cache holds [default: what prompt and answer need; in chat, up to 2048]
     #[arg(long, value_name = "POSITIONS")]
     pub ctx: Option<usize>,
 }

@@ -44,7 +44,8 @@ pub struct Args {
         value_name = "TYPE",
         value_enum,
         ignore_case = true,
-        requires = "like"
+        requires = "like",
+        conflicts_with = "model"
     )]
     file_type: Option<FileType>,
     #[command(flatten)]

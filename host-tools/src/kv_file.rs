@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "State")]
 pub struct StateArgs {
-    /// Go on where --save-kv stopped: same model, same KV settings. Nothing is read again; a budget begins
-    /// full, as in every run
+    /// Go on where --save-kv stopped: same model, same KV settings. Nothing is read again; what was left of
+    /// a budget is what is left, if it is the same one
     #[arg(long, value_name = "FILE")]
     pub load_kv: Option<PathBuf>,
     /// Keep the KV cache and the conversation in this file. It is the old file or the new one,

@@ -1,7 +1,7 @@
 //! Opening a model on the host: the store, and the memory that arenas are carved from.
 
 use crate::error::Error;
-use crate::store::{HostStore, StoreKind};
+use crate::store::{HostStore, PAGE, Pages, StoreKind};
 use ouro_runtime::arena::Arena;
 use ouro_runtime::gguf::{Gguf, GgufError};
 use ouro_runtime::model::{Model, ModelError, check_metadata};
@@ -11,9 +11,10 @@ use ouro_runtime::text::{TableError, TextError, Tokenizer};
 use std::fmt::Display;
 use std::path::Path;
 
-/// Memory for one arena, of exactly the size that was asked for.
+/// Memory for one arena, of exactly the size that was asked for; in huge pages where the system has them, as
+/// looking up addresses in small ones takes longer than fetching a long cache's K and V from there.
 #[derive(Debug, Default)]
-pub struct Memory(Vec<u128>);
+pub struct Memory(Pages);
 
 impl Memory {
     /// An arena of `bytes` bytes.
@@ -21,15 +22,12 @@ impl Memory {
     /// # Errors
     /// [`Error::DoesNotFit`] if the machine has not that much.
     pub fn arena(&mut self, bytes: usize) -> Result<Arena<'_>, Error> {
-        let chunks = bytes.div_ceil(size_of::<u128>());
-        self.0.clear();
-        self.0.try_reserve_exact(chunks).map_err(|_| {
+        self.0 = Pages::new(bytes.div_ceil(PAGE)).map_err(|_| {
             Error::DoesNotFit(format!(
                 "an arena of {bytes} bytes does not fit in memory; lower --ctx or --kv-type"
             ))
         })?;
-        self.0.resize(chunks, 0);
-        Ok(Arena::new(bytemuck::cast_slice_mut(&mut self.0)))
+        Ok(Arena::new(self.0.bytes_mut().get_mut(..bytes).unwrap_or_default()))
     }
 }
 

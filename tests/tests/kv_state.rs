@@ -1,6 +1,6 @@
 //! Saved caches: what is restored goes on with the same bits, and what can't be is refused by name.
 
-use ouro_runtime::depth::{FixedDepth, QExit};
+use ouro_runtime::depth::{Bucket, Budget, FixedDepth, LOOP, Left, QExit, Reason};
 use ouro_runtime::kernels::Backend;
 use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
 use ouro_runtime::session::{Feed, Identity, RestoreError, Session, Settings, StateError};
@@ -205,4 +205,62 @@ fn models_and_tokenizers_are_told_apart() {
     let tokens = |file: ouro_tests::GgufBuilder| file.string("tokenizer.ggml.pre", "smollm");
     let other = identity(Draft { extra: tokens, ..seeded(1) }.build());
     assert_eq!((other.model, other.tokenizer == one.tokenizer), (one.model, false));
+}
+
+/// Of a budget the buckets, and whether it is in fallback, go on as they stood; of another budget nothing.
+#[test]
+fn what_was_left_of_the_same_budget_is_left() {
+    let Loaded { mut store, model, .. } = load(&golden(LIVELY));
+    let loops = Bucket { rate: 2 * LOOP, burst: 4 * LOOP, resume: 3 * LOOP };
+    let bytes = Bucket { rate: 1 << 40, burst: 1 << 41, resume: 1 << 40 };
+    let budget = Budget { loops: Some(loops), bytes: Some(bytes), ..Budget::UNLIMITED };
+    let begun = |budget, store: &MemoryStore<Vec<u8>>| {
+        let mut session = session(model, settings(KvSharing::Last, KvType::F16, 3, 40));
+        session.set_budget(budget, store).unwrap();
+        session
+    };
+    let next = |session: &mut Session<'_>, store: &mut MemoryStore<Vec<u8>>, tokens: usize| {
+        let token = |id| {
+            session.feed(&[id], Feed::Generated).unwrap();
+            let depth = session.run(store, &FixedDepth).unwrap();
+            (depth.loops, depth.reason, session.budget_left(), session.is_in_fallback())
+        };
+        (0..tokens as u32).map(token).collect::<Vec<_>>()
+    };
+    // By hand: 4 are saved up, every token adds 2 and wants 4; the third finds 2.
+    let by_hand: [(usize, Reason); 8] = [
+        (4, Reason::Fixed),
+        (4, Reason::Fixed),
+        (2, Reason::Budget),
+        (1, Reason::Fallback),
+        (1, Reason::Fallback),
+        (1, Reason::Fallback),
+        (4, Reason::Fixed),
+        (3, Reason::Budget),
+    ];
+    for before in 0..by_hand.len() {
+        let mut first = begun(budget, &store);
+        first.feed(&PROMPT, Feed::Prompt).unwrap();
+        first.run(&mut store, &FixedDepth).unwrap();
+        next(&mut first, &mut store, before);
+        let saved = save(&mut first, b"");
+        let expected = next(&mut first, &mut store, 10);
+        let depths: Vec<_> = expected.iter().map(|(loops, reason, ..)| (*loops, *reason)).collect();
+        assert_eq!(depths[..by_hand.len() - before], by_hand[before..]);
+        // In a session whose own budget was used.
+        let mut second = begun(budget, &store);
+        next(&mut second, &mut store, 7 - before);
+        restore(&mut second, IDENTITY, &saved).unwrap();
+        assert_eq!(save(&mut second, b""), saved, "the same bytes");
+        assert_eq!(next(&mut second, &mut store, 10), expected, "after {before} tokens");
+
+        let wider = Budget { loops: Some(Bucket { burst: 5 * LOOP, ..loops }), ..budget };
+        let mut other = begun(wider, &store);
+        restore(&mut other, IDENTITY, &saved).unwrap();
+        let full = Left { loops: Some(5000), bytes: Some(1 << 41), ..Left::default() };
+        assert_eq!((other.budget_left(), other.is_in_fallback()), (full, false), "another budget is full");
+        let mut without = session(model, settings(KvSharing::Last, KvType::F16, 3, 40));
+        restore(&mut without, IDENTITY, &saved).unwrap();
+        assert_eq!(without.budget_left(), Left::default());
+    }
 }

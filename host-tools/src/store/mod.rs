@@ -5,6 +5,7 @@ mod pages;
 mod reader;
 
 pub use file::FileStore;
+pub(crate) use pages::{PAGE, Pages};
 
 use crate::error::Error;
 use clap::ValueEnum;

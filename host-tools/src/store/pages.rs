@@ -1,11 +1,11 @@
-//! Memory that direct reads can go to.
+//! Memory that direct reads can go to, and arenas lie in.
 
 use memmap2::{MmapMut, MmapOptions};
 use std::io;
 
 /// What direct reads are aligned to: in the file, in memory and in length. Enough for every disk
 /// that Linux knows.
-pub(super) const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// A huge page, as most processors have it. A disk is told of it as one piece, where 512 single pages lie
 /// anywhere.
@@ -13,7 +13,7 @@ const HUGE: usize = 2 << 20;
 
 /// A buffer of whole pages; from its start on huge ones, where the system has some to give.
 #[derive(Default)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     map: Option<MmapMut>,
     start: usize,
     len: usize,
@@ -24,7 +24,7 @@ impl Pages {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub(super) fn new(count: usize) -> io::Result<Self> {
+    pub(crate) fn new(count: usize) -> io::Result<Self> {
         let len = count.checked_mul(PAGE).ok_or(io::ErrorKind::OutOfMemory)?;
         // What lies before `start` and after the end is never touched, and so takes no memory.
         let reserved = len.checked_add(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -35,11 +35,11 @@ impl Pages {
         Ok(Self { map: Some(map), start, len })
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.map.as_ref().map_or(&[], |map| &map[self.start..][..self.len])
     }
 
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         self.map.as_mut().map_or(&mut [], |map| &mut map[self.start..][..self.len])
     }
 }

@@ -110,6 +110,11 @@ impl Account {
         self.bucket.rate = rate;
     }
 
+    /// What the next token finds, without its rate: no more than the burst.
+    pub(crate) fn set_level(&mut self, level: i64) {
+        self.level = level;
+    }
+
     /// A token begins.
     pub(crate) fn begin(&mut self) {
         self.level = self.carried().saturating_add(signed(self.bucket.rate));

@@ -8,10 +8,15 @@
 // index reaches: so the compiler sees it too. Threads write different queries.
 #![allow(unsafe_code, clippy::indexing_slicing, clippy::needless_range_loop)]
 
+mod cached;
+
+pub use cached::{AttentionSizes, CachedAttention};
+
 use super::elements::{Source, UNIT};
 use super::hadamard;
 use super::halves::{Halves, LANES, Portable};
 use super::math::{exp, sqrt};
+use super::reduce::{larger, largest};
 use super::workers::deal;
 use super::{Backend, Workers};
 use crate::kv::{KvCache, Run, padded, unit_of, with_element};
@@ -185,7 +190,7 @@ impl<'a> Tile<'a> {
             at += run.count;
         }
         for i in queries.clone() {
-            self.weigh(i);
+            self.weigh(halves, i);
         }
         let mut at = 0;
         for run in runs {
@@ -205,6 +210,7 @@ impl<'a> Tile<'a> {
         let mut i = queries.start;
         while i < queries.end {
             i += match queries.end - i {
+                3 if H::MANY_SUMS => self.scores_of::<S, H, 3, 4>(halves, i, at, keys),
                 4.. if !H::COMPACT => self.scores_of::<S, H, 4, 1>(halves, i, at, keys),
                 2.. if !H::COMPACT => self.scores_of::<S, H, 2, 2>(halves, i, at, keys),
                 2.. if PAIRS => self.scores_of::<S, H, 2, 1>(halves, i, at, keys),
@@ -255,26 +261,36 @@ impl<'a> Tile<'a> {
         keys: S,
         products: [[H::Lanes; Q]; P],
     ) {
-        let mut sums = [[0.0; Q]; P];
-        if Q * P == 4 {
-            let four = halves.sums(core::array::from_fn(|k| products[k / Q][k % Q]));
-            sums = core::array::from_fn(|r| core::array::from_fn(|n| four[r * Q + n]));
+        // A query's scores lie side by side. Without closures, in which no instructions are enabled.
+        let mut sums = [[0.0; P]; Q];
+        let of = |k: usize| products[k % P][k / P % Q];
+        if const { (Q * P).is_multiple_of(4) } {
+            for k in (0..Q * P).step_by(4) {
+                let four = halves.sums([of(k), of(k + 1), of(k + 2), of(k + 3)]);
+                for j in 0..4 {
+                    sums[(k + j) / P % Q][(k + j) % P] = four[j];
+                }
+            }
         } else {
-            for r in 0..P {
-                sums[r] = products[r].map(|lanes| halves.sum(lanes));
+            for k in 0..Q * P {
+                sums[k / P % Q][k % P] = halves.sum(of(k));
             }
         }
+        let mut scales = [self.job.scale; P];
         for r in 0..P {
-            let scale = keys.scale(p + r).map_or(self.job.scale, |scale| scale * self.job.scale);
-            for n in 0..Q {
-                self.weights[(i + n) % TILE][(at + r) % BLOCK] = sums[r][n] * scale;
+            scales[r] = keys.scale(p + r).map_or(self.job.scale, |scale| scale * self.job.scale);
+        }
+        for n in 0..Q {
+            let scores = self.weights[(i + n) % TILE].get_mut(at..at + P).unwrap_or_default();
+            for ((score, sum), scale) in scores.iter_mut().zip(sums[n]).zip(scales) {
+                *score = sum * scale;
             }
         }
     }
 
     /// Scores become weights; what was summed up so far is made relative to the new largest score.
     #[inline(always)]
-    fn weigh(&mut self, i: usize) {
+    fn weigh<H: Halves>(&mut self, halves: H, i: usize) {
         let n = i % TILE;
         let weights = &mut self.weights[n];
         let max = larger(self.max[n], largest(weights));
@@ -282,11 +298,9 @@ impl<'a> Tile<'a> {
         for weight in weights.iter_mut() {
             *weight = exp(*weight - max);
         }
-        let mut lanes = [0.0; LANES];
-        for lane in 0..LANES {
-            lanes[lane] = weights[lane] + weights[lane + LANES];
-        }
-        self.sum[n] = self.sum[n] * shrink + pairwise(lanes);
+        let [first, second]: [[f32; LANES]; 2] = bytemuck::must_cast(*weights);
+        let sum = halves.sum(halves.add(halves.load(&first), halves.load(&second)));
+        self.sum[n] = self.sum[n] * shrink + sum;
         self.max[n] = max;
         if shrink != 1.0 {
             for out in self.out(i) {
@@ -302,6 +316,7 @@ impl<'a> Tile<'a> {
         while i < queries.end {
             i += match queries.end - i {
                 4.. if H::MANY_SUMS => self.values_of::<S, H, 4, 2>(halves, i, at, values),
+                3 if H::MANY_SUMS => self.values_of::<S, H, 3, 2>(halves, i, at, values),
                 2.. if H::MANY_SUMS => self.values_of::<S, H, 2, 2>(halves, i, at, values),
                 2.. if PAIRS || !H::COMPACT => self.values_of::<S, H, 2, 1>(halves, i, at, values),
                 _ if !H::COMPACT => self.values_of::<S, H, 1, 2>(halves, i, at, values),
@@ -321,19 +336,20 @@ impl<'a> Tile<'a> {
     ) -> usize {
         let units = self.job.heads.head_dim.div_ceil(UNIT).max(1);
         let mut weights = [[0.0f32; BLOCK]; Q];
+        let count = values.positions(units).min(BLOCK - at);
         for n in 0..Q {
-            for (p, weight) in self.weights[(i + n) % TILE].iter().skip(at).enumerate() {
-                weights[n][p % BLOCK] = values.scale(p).map_or(*weight, |scale| weight * scale);
+            weights[n] = self.weights[(i + n) % TILE];
+            for (p, weight) in weights[n].iter_mut().skip(at).take(count).enumerate() {
+                *weight = values.scale(p).map_or(*weight, |scale| *weight * scale);
             }
         }
-        let count = values.positions(units).min(BLOCK - at);
         let mut u = 0;
         while u + U <= units {
-            self.add_values::<S, H, Q, U>(halves, i, u, &weights, (values, units, count));
+            self.add_values::<S, H, Q, U>(halves, i, u, &weights, (at, values, units, count));
             u += U;
         }
         while U > 1 && u < units {
-            self.add_values::<S, H, Q, 1>(halves, i, u, &weights, (values, units, count));
+            self.add_values::<S, H, Q, 1>(halves, i, u, &weights, (at, values, units, count));
             u += 1;
         }
         Q
@@ -347,7 +363,7 @@ impl<'a> Tile<'a> {
         i: usize,
         u: usize,
         weights: &[[f32; BLOCK]; Q],
-        (values, units, count): (S, usize, usize),
+        (at, values, units, count): (usize, S, usize, usize),
     ) {
         let mut sums = [[[halves.load(&[0.0; LANES]); 2]; U]; Q];
         for n in 0..Q {
@@ -362,7 +378,7 @@ impl<'a> Tile<'a> {
                 for half in 0..2 {
                     let wide = vector.widen(halves, u + k, half);
                     for n in 0..Q {
-                        let weighed = halves.scale(wide, weights[n][p % BLOCK]);
+                        let weighed = halves.scale(wide, weights[n][(at + p) % BLOCK]);
                         sums[n][k][half] = halves.add(sums[n][k][half], weighed);
                     }
                 }
@@ -475,44 +491,6 @@ fn products<S: Source, H: Halves, const Q: usize, const P: usize>(
         }
     }
     lanes
-}
-
-/// The sum of all lanes, halving their number each time.
-#[cfg_attr(not(ouro_size), inline(always))]
-#[cfg_attr(ouro_size, inline(never))]
-pub(super) fn pairwise(lanes: [f32; LANES]) -> f32 {
-    let mut eight = [0.0; 8];
-    for i in 0..8 {
-        eight[i] = lanes[i] + lanes[i + 8];
-    }
-    let mut four = [0.0; 4];
-    for i in 0..4 {
-        four[i] = eight[i] + eight[i + 4];
-    }
-    (four[0] + four[2]) + (four[1] + four[3])
-}
-
-/// The largest, halving the number of candidates each time.
-#[inline(always)]
-fn largest(scores: &[f32; BLOCK]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    for i in 0..LANES {
-        lanes[i] = larger(scores[i], scores[i + LANES]);
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = larger(lanes[i], lanes[(i + width) % LANES]);
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
-/// The second if they are equal or not ordered.
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
 }
 
 #[cfg(test)]

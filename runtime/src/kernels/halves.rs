@@ -1,6 +1,6 @@
 //! f16 to f32 and back, and the compilation of portable code for an instruction set.
 
-use super::attention::pairwise;
+use super::reduce::pairwise;
 use half::f16;
 
 /// Values at a time.

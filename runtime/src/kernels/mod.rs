@@ -26,11 +26,13 @@ pub mod math;
 #[cfg(any(test, ouro_packed))]
 mod packed;
 mod readout;
+mod reduce;
 pub mod reference;
 pub mod scalar;
 mod swiglu;
 mod workers;
 
+pub use attention::{AttentionSizes, CachedAttention};
 pub use backend::{Backend, NoBackend};
 pub use check::Mismatch;
 #[cfg(target_has_atomic = "ptr")]

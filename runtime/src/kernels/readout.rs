@@ -126,7 +126,7 @@ impl Readout {
                 sums[lane] += exp(row[lane] - base);
             }
         }
-        self.sum = self.sum * shrink + super::attention::pairwise(sums);
+        self.sum = self.sum * shrink + super::reduce::pairwise(sums);
     }
 }
 

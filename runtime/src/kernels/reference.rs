@@ -1,8 +1,8 @@
 //! The f32 reference path: every sum in one fixed order, so that the bits depend neither on the
 //! compiler's vector width nor on how many positions share a pass.
 
-use super::attention::pairwise;
 use super::math::rsqrt;
+use super::reduce::pairwise;
 use crate::rows::{rows, rows_mut};
 use ouro_quant::{Format, QuantError, decode};
 

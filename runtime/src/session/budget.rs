@@ -18,7 +18,7 @@ impl<'a> Session<'a> {
     }
 
     /// Bounds what is generated from the next feed on, with weights from this store; every bucket
-    /// begins full.
+    /// begins full; [`restore`](Self::restore) after this goes on with what was left.
     ///
     /// Of bytes it is bounded what is fetched again and again: filling what the store keeps for good
     /// comes on top, once. A prompt does that, and it is in no bucket.

@@ -1,12 +1,14 @@
 //! What a session may still spend: its buckets, its deadlines, and whether it is in fallback.
 
 use super::cost::Fetches;
+use super::state::Standing;
 use super::{Feed, SessionError, Settings};
 use crate::clock::{Clock, between, together};
 use crate::depth::{Account, Bucket, Budget, EnergyMeter, LOOP, Left, Reason};
 use crate::model::Model;
 use crate::store::Store;
 use core::time::Duration;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Whether tokens run the fallback depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(super) struct Ledger<'a> {
     bytes: Option<Account>,
     energy: Option<Account>,
     mode: Mode,
+    /// Tells budgets apart: that of [`identity`].
+    identity: u64,
     /// Bytes fetched for another loop and its head at most.
     loop_and_head_bytes: u64,
     /// Whether a generated token is in flight.
@@ -68,6 +72,7 @@ impl<'a> Ledger<'a> {
             bytes: None,
             energy: None,
             mode: Mode::Normal,
+            identity: 0,
             loop_and_head_bytes: 0,
             is_generated: false,
             token_deadline: None,
@@ -124,6 +129,7 @@ impl<'a> Ledger<'a> {
         self.bytes = bytes.map(Account::new);
         self.energy = energy.map(Account::new);
         self.mode = Mode::Normal;
+        self.identity = identity(&budget);
         self.loop_and_head_bytes = fetches.loop_and_head();
         (self.token_deadline, self.answer_deadline) = (None, None);
         Ok(())
@@ -141,6 +147,36 @@ impl<'a> Ledger<'a> {
 
     pub(super) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// What is left, to go with a saved cache.
+    pub(super) fn standing(&self) -> Standing {
+        let levels = [&self.loops, &self.bytes, &self.energy];
+        let levels = levels.map(|account| account.as_ref().map_or(0, Account::carried));
+        let mode = match self.mode {
+            Mode::Normal => 0,
+            Mode::Exhausted => 1,
+            Mode::Fallback => 2,
+        };
+        Standing { budget: self.identity, levels, mode }
+    }
+
+    /// Goes on from there, if that was left of the same budget; else nothing changes.
+    pub(super) fn resume(&mut self, stood: &Standing) {
+        if stood.budget != self.identity {
+            return;
+        }
+        self.mode = match stood.mode {
+            0 => Mode::Normal,
+            1 => Mode::Exhausted,
+            _ => Mode::Fallback,
+        };
+        let accounts = [&mut self.loops, &mut self.bytes, &mut self.energy];
+        for (account, level) in accounts.into_iter().zip(stood.levels) {
+            if let Some(account) = account {
+                account.set_level(level);
+            }
+        }
     }
 
     /// A prompt or a token is put in flight.
@@ -297,6 +333,22 @@ fn check_loop_rate(loops: Option<Bucket>, fallback: usize) -> Result<(), Session
         Some(bucket) => Err(SessionError::LoopRate { rate: bucket.rate, fallback }),
         None => Ok(()),
     }
+}
+
+/// XXH3 of the buckets and of the fallback depth; 0 without buckets. Times begin anew with every answer.
+fn identity(budget: &Budget) -> u64 {
+    let Budget { loops, bytes, energy, fallback, .. } = *budget;
+    let buckets = [loops, bytes, energy];
+    if buckets.iter().all(Option::is_none) {
+        return 0;
+    }
+    let mut sum = Xxh3::new();
+    sum.update(&(fallback as u64).to_le_bytes());
+    for bucket in buckets {
+        let numbers = bucket.map_or([0; 4], |Bucket { rate, burst, resume }| [1, rate, burst, resume]);
+        numbers.iter().for_each(|number| sum.update(&number.to_le_bytes()));
+    }
+    sum.digest()
 }
 
 fn after(now: Duration, time: Option<Duration>) -> Option<Duration> {

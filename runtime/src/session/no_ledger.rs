@@ -1,6 +1,7 @@
 //! Without the feature `budget`: nothing is bounded, so nothing is counted.
 
 use super::Feed;
+use super::state::Standing;
 use crate::depth::Reason;
 use core::marker::PhantomData;
 
@@ -13,6 +14,12 @@ impl Ledger<'_> {
     pub(super) fn new() -> Self {
         Self(PhantomData)
     }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing::default()
+    }
+
+    pub(super) fn resume(&mut self, _: &Standing) {}
 
     pub(super) fn begin(&mut self, _: Feed) {}
 

@@ -1,8 +1,8 @@
 //! Saving a session's cache and restoring it.
 //!
 //! A saved state is, in this order (integers in the machine's byte order, which the version shows):
-//! a header of [`HEADER`] bytes with the hashes of model and tokenizer and all settings that K and V
-//! depend on; the caller's note; the ids and the depths of all positions; their K and V, as they are
+//! a header of [`HEADER`] bytes with the hashes of model and tokenizer, all settings that K and V
+//! depend on, and what is left of the budget; the caller's note; the ids and the depths of all positions; their K and V, as they are
 //! stored; XXH3 of all that. Context and prompt size are no part of it: a conversation may go on
 //! in a larger cache.
 
@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub const HEADER: usize = size_of::<Header>();
 
 const MAGIC: [u8; 8] = *b"OURO KV\n";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -44,6 +44,19 @@ struct Header {
     arithmetic: u32,
     /// Zero.
     rest: u32,
+    standing: Standing,
+}
+
+/// What was left of a budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Standing {
+    /// Tells budgets apart.
+    pub budget: u64,
+    /// Of loops, bytes and energy what the next token finds, without its rate.
+    pub levels: [i64; 3],
+    /// 0: the policy decides, 1: the fallback begins with the next token, 2: in fallback.
+    pub mode: u64,
 }
 
 /// What a saved state says of itself at its beginning.
@@ -210,8 +223,9 @@ impl Session<'_> {
         sink(bytes_of(&digest))
     }
 
-    /// Takes a saved state in the place of what is in the cache. `source` fills the whole piece that
-    /// it is handed. Returns the bytes of the note, which is then in `note`.
+    /// Takes a saved state in the place of what is in the cache, and what was left of the budget if the
+    /// session has the same one (times apart, which begin with every answer). `source` fills the whole
+    /// piece that it is handed. Returns the bytes of the note, which is then in `note`.
     ///
     /// # Errors
     /// The cache is empty then.
@@ -242,6 +256,7 @@ impl Session<'_> {
         if found != expected || !known || !self.kv.set_len(positions, header.windowed) {
             return Err(RestoreError::State(StateError::Damaged));
         }
+        self.ledger.resume(&header.standing);
         Ok(note_len)
     }
 
@@ -277,6 +292,7 @@ impl Session<'_> {
             element: settings.element.bits(),
             arithmetic: u32::from(self.backend() != Backend::REFERENCE),
             rest: 0,
+            standing: self.ledger.standing(),
         }
     }
 
@@ -305,7 +321,8 @@ impl Session<'_> {
         let context = self.settings.context;
         let fitting = usize::try_from(found.positions).ok().filter(|positions| *positions <= context);
         let positions = fitting.ok_or(StateError::Context { found: found.positions, context })?;
-        let same = Header { positions: found.positions, windowed: found.windowed, ..expected };
+        let Header { windowed, standing, .. } = *found;
+        let same = Header { positions: found.positions, windowed, standing, ..expected };
         if *found != same {
             return Err(StateError::Damaged);
         }

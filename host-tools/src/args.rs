@@ -244,6 +244,25 @@ impl KvArgs {
     }
 }
 
+/// How prompts are read.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Memory")]
+pub struct PromptArgs {
+    /// Read a prompt so many tokens at a time: less memory for activations, but every part goes through
+    /// all weights anew. With --kv per-loop the answer is the same to the bit; else a part reads those before
+    /// it as it would earlier turns, and the answer may differ [default: all of it at once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt_part: Option<u32>,
+}
+
+impl PromptArgs {
+    /// Positions in flight at most, of prompts up to so many tokens: [`Settings::rows`].
+    #[must_use]
+    pub fn rows(&self, prompt: usize) -> usize {
+        self.prompt_part.map_or(prompt, |part| prompt.min(part as usize))
+    }
+}
+
 /// [`KvSharing`] on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs)]

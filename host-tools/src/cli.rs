@@ -5,7 +5,9 @@ use crate::commands::{
 };
 use crate::error::Error;
 use crate::quantize;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use std::env;
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -35,7 +37,6 @@ enum Command {
     Bench(bench::Args),
     Hash(hash::Args),
     Tokenize(tokenize::Args),
-    #[command(hide = true)]
     Manual(manual::Args),
 }
 
@@ -44,12 +45,29 @@ pub(crate) fn definition() -> clap::Command {
     Cli::command()
 }
 
+/// The command line of this process. Ends it with 2 on wrong usage, and with 0 after `--help`.
+fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|mut error| {
+        if error.kind() == ErrorKind::MissingRequiredArgument {
+            let example = env::args().nth(1).and_then(|command| example(&command));
+            let tips = example.map(|example| format!("for example, {example}").into());
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips.into_iter().collect()));
+        }
+        error.exit()
+    })
+}
+
+/// The first example that the help of a command has.
+fn example(command: &str) -> Option<String> {
+    let help = definition().find_subcommand(command)?.get_after_help()?.to_string();
+    let start = format!("ouro {command} ");
+    help.lines().map(str::trim).find(|line| line.starts_with(&start)).map(str::to_owned)
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Clap itself ends with 2 on wrong usage, and with 0 after --help.
-    let cli = Cli::parse();
-    let done = match &cli.command {
+    let done = match &parse().command {
         Command::Run(args) => run::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Eval(args) => eval::run(args),

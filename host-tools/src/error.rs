@@ -1,6 +1,8 @@
 //! What a subcommand can end with, and the exit code that says so.
 
-use std::{fmt, io, path::Path};
+use anyhow::anyhow;
+use std::io::{self, ErrorKind};
+use std::{fmt, path::Path};
 
 /// Why a subcommand did not do what was asked.
 #[derive(Debug)]
@@ -34,28 +36,48 @@ impl Error {
     /// An input file that can't be opened or read; too little memory for it is told apart.
     #[must_use]
     pub fn reading(path: &Path, error: &io::Error) -> Self {
-        let path = path.display();
         match error.kind() {
-            io::ErrorKind::OutOfMemory => {
+            ErrorKind::OutOfMemory => {
+                let path = path.display();
                 Self::DoesNotFit(format!("{path}: {error}; use --store file, or a smaller --block-buffer"))
             }
-            _ => Self::BadInput(format!("{path}: {error}")),
+            _ => Self::BadInput(unreadable(path, error)),
         }
     }
 
     /// An output file that can't be written; a full disk is told apart.
     #[must_use]
     pub fn writing(path: &Path, error: io::Error) -> Self {
+        let path = path.display();
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::DoesNotFit(format!(
-                    "writing {}: {error}; free some space or write to another disk",
-                    path.display()
-                ))
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::DoesNotFit(format!("writing {path}: {error}; free some space or write to another disk"))
             }
-            _ => Self::Other(anyhow::Error::new(error).context(format!("writing {}", path.display()))),
+            ErrorKind::NotFound => Self::Other(anyhow!("writing {path}: no such folder; create it first")),
+            ErrorKind::NotADirectory => {
+                Self::Other(anyhow!("writing {path}: a file is where a folder should be; write elsewhere"))
+            }
+            ErrorKind::IsADirectory => Self::Other(anyhow!("{path} is a folder; name the file to write")),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Self::Other(anyhow!("writing {path}: {error}; write to another folder"))
+            }
+            _ => Self::Other(anyhow::Error::new(error).context(format!("writing {path}"))),
         }
     }
+}
+
+/// What is wrong with a file that can't be opened or read, and what to do.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    let (found, advice) = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            (format!("{path} does not exist"), "check its name and its folder")
+        }
+        ErrorKind::IsADirectory => (format!("{path} is a folder"), "give the name of a file in it"),
+        ErrorKind::PermissionDenied => (format!("{path}: {error}"), "check its permissions (ls -l)"),
+        _ => (format!("{path}: {error}"), "check its kind and its disk"),
+    };
+    format!("{found}, expected a file that can be read; {advice}")
 }
 
 impl fmt::Display for Error {

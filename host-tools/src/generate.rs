@@ -135,8 +135,9 @@ impl Generator<'_, '_, '_> {
         self.history.clear();
     }
 
-    /// Feeds a prompt and generates until something ends the answer. `show` is called with every
-    /// token and the text that became certain with it.
+    /// Feeds a prompt, in parts if it is longer than [`Settings::rows`](ouro_runtime::session::Settings::rows),
+    /// and generates until something ends the answer. `show` is called with every token and the text
+    /// that became certain with it. Parts that were read stay in the cache if a later one is not.
     ///
     /// # Errors
     /// [`Error`], also that of `show`; an interruption is none, the answer ends with what it has.
@@ -148,7 +149,7 @@ impl Generator<'_, '_, '_> {
     ) -> Result<Answer, Error> {
         interrupt::watch();
         let start = Instant::now();
-        self.session.feed(prompt, Feed::Prompt).map_err(session_error)?;
+        let mut rest = self.feed(prompt, Feed::Prompt)?;
         // What is not in the cache, such as the last answer's last token, is in the prompt again.
         self.history.truncate(self.session.position());
         self.history.extend(prompt);
@@ -169,7 +170,7 @@ impl Generator<'_, '_, '_> {
         let bar =
             if self.show_prefill { prefill_bar(self.session, prompt.len()) } else { ProgressBar::hidden() };
         loop {
-            let depth = match self.next_depth(&bar)? {
+            let depth = match self.next_depth(&mut rest, &bar)? {
                 Ok(depth) => depth,
                 Err(stop) => {
                     answer.stop = stop;
@@ -231,8 +232,20 @@ impl Generator<'_, '_, '_> {
         Ok(answer)
     }
 
-    /// Steps until the logits are there, or something ends the answer.
-    fn next_depth(&mut self, bar: &ProgressBar) -> Result<Result<Depth, Stop>, Error> {
+    /// Puts a prompt in flight, or as much of it as can be; gives what is left of it.
+    fn feed<'p>(&mut self, prompt: &'p [u32], feed: Feed) -> Result<&'p [u32], Error> {
+        let fed = self.session.feed(prompt, feed);
+        let (part, rest) = match fed {
+            // Nothing else is wrong with it: there is room in the cache for all, and all are tokens.
+            Err(SessionError::Prompt { found, rows }) if found > rows => prompt.split_at(rows),
+            _ => return fed.map(|()| &[][..]).map_err(session_error),
+        };
+        self.session.feed(part, feed).map_err(session_error)?;
+        Ok(rest)
+    }
+
+    /// Steps until `rest` of the prompt is read and the logits are there, or something ends the answer.
+    fn next_depth(&mut self, rest: &mut &[u32], bar: &ProgressBar) -> Result<Result<Depth, Stop>, Error> {
         loop {
             if interrupt::is_set() {
                 bar.finish_and_clear();
@@ -240,7 +253,8 @@ impl Generator<'_, '_, '_> {
             }
             bar.inc(1);
             match self.session.step(self.store, self.policy) {
-                Ok(Step::Done(depth)) => return Ok(Ok(depth)),
+                Ok(Step::Done(depth)) if rest.is_empty() => return Ok(Ok(depth)),
+                Ok(Step::Done(_)) => *rest = self.feed(rest, Feed::More)?,
                 Ok(_) => {}
                 Err(SessionError::OutOfTime { .. }) => {
                     bar.finish_and_clear();
@@ -279,7 +293,8 @@ fn prefill_bar(session: &Session<'_>, tokens: usize) -> ProgressBar {
     if tokens < 16 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let steps = session.settings().max_loops * (session.model().config().layers + 1);
+    let parts = tokens.div_ceil(session.settings().rows);
+    let steps = parts * session.settings().max_loops * (session.model().config().layers + 1);
     progress::bar(steps as u64, "reading {msg} tokens {wide_bar} {percent} %")
         .with_message(tokens.to_string())
 }

@@ -19,6 +19,8 @@ mod smollm2;
 mod stretch;
 mod tokenizer_check;
 mod tokenizer_file;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod traced;
 mod worst;
 
 pub use checkpoint_check::Checkpoints;
@@ -36,4 +38,6 @@ pub use smollm2::smollm2;
 pub use stretch::{FORBIDDEN, MARK, be_traced, stretch};
 pub use tokenizer_check::check_tokenizer;
 pub use tokenizer_file::TokenizerFile;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub use traced::{Call, Then, run_traced};
 pub use worst::worst;

@@ -34,6 +34,21 @@ fn lines_and_what_they_do() {
     }
 }
 
+/// It was never shown a second turn, unlike other models.
+#[test]
+fn the_built_in_model_is_said_to_forget() {
+    let model = golden("lively/lively-gate-f32.gguf");
+    for (options, expected) in [(&[][..], 1), (&["-m", model.to_str().unwrap()], 0)] {
+        let ran = run_command(
+            env!("CARGO_BIN_EXE_ouro-tested"),
+            &[&["chat"], options].concat(),
+            b"/reset\n/quit\n",
+        );
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(ran.stderr.matches("single questions: /reset").count(), expected, "{}", ran.stderr);
+    }
+}
+
 /// A conversation that was reset goes on as a new one, also where the repetition penalty looks back.
 #[test]
 fn reset_forgets_everything() {

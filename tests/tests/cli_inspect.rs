@@ -238,5 +238,6 @@ fn wrong_usage_and_bad_files() {
     }
     inspect(&golden("mha/config.json"), &[]).expect_error(3, &["not a GGUF file"]);
     inspect(Path::new("no-such-file"), &["--check"]).expect_error(3, &["no-such-file"]);
+    inspect(dir.path(), &[]).expect_error(3, &["is a folder, expected a GGUF file", "ouro quantize"]);
     inspect(Path::new("a"), &["--unknown"]).expect_error(2, &["--unknown"]);
 }

@@ -1,16 +1,23 @@
-//! What single options of `ouro run` change in its answer.
+//! What single options of `ouro run` change in its answer; what every command says where a file or an
+//! argument is missing.
 
+use ouro::error::Error;
 use ouro_tests::harness::golden;
-use ouro_tests::run_command;
+use ouro_tests::{Ran, assert_helpful, run_command};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
 use std::path::Path;
 
 const LIVELY: &str = "lively/lively-gate-f32.gguf";
 const PROMPT: &str = "175,462,33,245,459,222,73,404,493,503,476,191";
 
+fn ran(arguments: &[&str]) -> Ran {
+    run_command(env!("CARGO_BIN_EXE_ouro-tested"), arguments, b"")
+}
+
 fn ouro(command: &str, model: &Path, arguments: &[&str]) -> Value {
     let common = [command, "-m", model.to_str().unwrap(), "--json"];
-    run_command(env!("CARGO_BIN_EXE_ouro-tested"), &[&common, arguments].concat(), b"").json()
+    ran(&[&common, arguments].concat()).json()
 }
 
 /// Twelve tokens after [`PROMPT`].
@@ -98,5 +105,100 @@ fn thinking_changes_the_prompt() {
         assert_eq!(tokens(&["hello", "--think"]), thinking);
         assert_eq!(tokens(&["hello", "--no-think"]), plain);
         assert_eq!(tokens(&["hello"]), if untold { thinking } else { plain });
+    }
+}
+
+const UNREADABLE: &str = "expected a file that can be read";
+
+#[test]
+fn every_command_says_what_to_do_about_a_missing_file() {
+    let cases: [&[&str]; 18] = [
+        &["run", "-m", "absent", "hello"],
+        &["run", "--load-kv", "absent", "hello"],
+        &["run", "-m", "absent", "--ram", "400M", "hello"],
+        &["chat", "-m", "absent"],
+        &["chat", "--load-kv", "absent"],
+        &["eval", "absent"],
+        &["eval", "--perplexity", "absent"],
+        &["eval", "--tokens-file", "absent"],
+        &["calibrate", "-m", "absent", "--data", "absent"],
+        &["layout", "absent", "out.gguf"],
+        &["inspect", "absent"],
+        &["trace", "-m", "absent", "hello"],
+        &["plan", "-m", "absent"],
+        &["bench", "-m", "absent"],
+        &["hash", "-m", "absent", "--tokens", "1"],
+        &["tokenize", "-m", "absent", "hello"],
+        // A file where a folder should be.
+        &["run", "-m", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml/absent"), "hello"],
+        &["eval", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml/absent")],
+    ];
+    for arguments in cases {
+        let ran = ran(arguments);
+        ran.expect_error(3, &["absent does not exist"]);
+        assert_helpful(&arguments.join(" "), &ran.stderr, &[UNREADABLE]);
+    }
+    let gateless = golden("mha/mha-f32.gguf");
+    let gateless = gateless.to_str().unwrap();
+    for folder in ["absent", gateless] {
+        let ran = ran(&["quantize", gateless, "out.gguf", "--gate-from", folder]);
+        ran.expect_error(3, &["config.json is missing, expected", "give a folder"]);
+    }
+}
+
+#[test]
+fn files_that_can_not_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let cases: [&[&str]; 5] = [
+        &["run", "--load-kv", folder, "hello"],
+        &["eval", folder],
+        &["eval", "--perplexity", folder],
+        &["eval", "--tokens-file", folder],
+        &["tokenize", "--tokenizer", folder, "hello"],
+    ];
+    for arguments in cases {
+        let ran = ran(arguments);
+        ran.expect_error(3, &["is a folder"]);
+        assert_helpful(&arguments.join(" "), &ran.stderr, &[UNREADABLE]);
+    }
+    // Tests may run as a user to whom nothing is forbidden.
+    for kind in [ErrorKind::PermissionDenied, ErrorKind::Other] {
+        let error = Error::reading(Path::new("secret"), &kind.into());
+        assert_helpful(kind.to_string().as_str(), &error.to_string(), &["secret: ", UNREADABLE]);
+    }
+}
+
+#[test]
+fn a_file_that_can_not_be_written_is_an_error_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("absent/file");
+    let [folder, nowhere] = [folder.path(), &nowhere].map(|path| path.to_str().unwrap());
+    let model = golden(LIVELY);
+    let model = model.to_str().unwrap();
+    for (code, arguments) in [
+        (1, &["trace", "--tokens", "1", "-m", model, "--out"][..]),
+        (2, &["run", "-m", model, "--tokens", "1", "--save-kv"]),
+        (2, &["layout", model]),
+        (2, &["calibrate", "-m", model, "--data", "absent", "--out"]),
+    ] {
+        ran(&[arguments, &[nowhere]].concat()).expect_error(code, &["absent", "create it first"]);
+        ran(&[arguments, &[folder]].concat()).expect_error(code, &["is a folder; name the file to write"]);
+    }
+    ran(&["manual", model]).expect_error(1, &["a file is where a folder should be; write elsewhere"]);
+}
+
+#[test]
+fn a_missing_argument_is_told_with_all_that_would_do_and_an_example() {
+    let cases: [(&[&str], &str, &str); 6] = [
+        (&["run"], "<PROMPT|--tokens <IDS>|--save-kv <FILE>>", "ouro run \"if tank7"),
+        (&["run", "-m", "pico", "--json"], "<PROMPT|--tokens <IDS>|--save-kv <FILE>>", "ouro run \"if tank7"),
+        (&["trace"], "<TEXT|--tokens <IDS>>", "ouro trace -m model.gguf"),
+        (&["eval"], "<FILE|--perplexity <TEXTFILE>|--tokens-file <IDS.json>>", "ouro eval tests"),
+        (&["hash"], "--tokens <IDS>", "ouro hash -m"),
+        (&["layout", "a.gguf"], "<OUT>", "ouro layout published.gguf"),
+    ];
+    for (arguments, missing, example) in cases {
+        ran(arguments).expect_error(2, &[missing, &format!("for example, {example}")]);
     }
 }

@@ -7,7 +7,7 @@ use ouro_runtime::gguf::Gguf;
 use ouro_runtime::kv::{KvSharing, KvType};
 use ouro_runtime::model::{Model, ModelError, check_metadata, checksums};
 use ouro_runtime::session::{Feed, Session, SessionError, Settings};
-use ouro_runtime::store::{Checked, Fault, Faulty, MIN_TILE, MemoryStore, Retry};
+use ouro_runtime::store::{Checked, Fault, Faulty, MIN_TILE, MemoryStore, Pin, Pinned, Retry};
 use ouro_runtime::store::{SliceStore, Span, Store, StoreError, Sums};
 use ouro_tests::convert::quantize;
 use ouro_tests::harness::{golden, greedy, open, session};
@@ -65,6 +65,16 @@ fn sums(store: &mut MemoryStore<Vec<u8>>, gguf: &Gguf<'_>) -> Sums<Vec<u32>> {
     Sums { offset: gguf.data_offset(), sums }
 }
 
+/// What the store said, if the error names the tensor at its place in the file.
+fn named(file: &[u8], gguf: &Gguf<'_>, error: SessionError) -> StoreError {
+    let SessionError::Weights { matrix, error } = error else { panic!("{error:?}") };
+    let holds = |offset, len| (offset..offset + len).contains(&error.offset());
+    let at = gguf.tensors().iter().find(|tensor| holds(tensor.offset, tensor.len));
+    let name = at.map(|tensor| text(file, tensor.name()));
+    assert!(name.is_none_or(|name| name == matrix.to_string()), "{name:?}, {matrix}: {error}");
+    error
+}
+
 /// Every read of a run goes wrong once, each in turn and in each way.
 #[test]
 fn every_fault_is_an_error_and_never_another_text() {
@@ -87,15 +97,8 @@ fn every_fault_is_an_error_and_never_another_text() {
                 assert!(at > 40, "{at} loads");
                 break;
             }
-            let [SessionError::Weights { matrix, error }] = errors[..] else {
-                panic!("{fault:?} at load {at}: {errors:?}");
-            };
-            let at = gguf
-                .tensors()
-                .iter()
-                .find(|tensor| (tensor.offset..tensor.offset + tensor.len).contains(&error.offset()));
-            let name = at.map(|tensor| text(memory.bytes(), tensor.name()));
-            assert!(name.is_none_or(|name| name == matrix.to_string()), "{name:?}, {matrix}: {error}");
+            let [error] = errors[..] else { panic!("{fault:?} at load {at}: {errors:?}") };
+            let error = named(memory.bytes(), &gguf, error);
             match fault {
                 Fault::Error(code) => {
                     assert!(matches!(error, StoreError::Io { code: found, .. } if found == code));
@@ -103,6 +106,54 @@ fn every_fault_is_an_error_and_never_another_text() {
                 Fault::Short(_) | Fault::Flip { .. } => {
                     assert!(matches!(error, StoreError::Corrupt { span } if span.len <= 4096), "{error}");
                 }
+            }
+        }
+    }
+}
+
+/// Every other tile is kept.
+fn pinned<S: Store>(model: &Model<'_>, store: S) -> Pinned<S, Vec<Pin>, Vec<u8>> {
+    let max = store.max_tile();
+    let tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
+    let mut pins: Vec<Span> = tiles.step_by(2).collect();
+    pins.sort_by_key(|pin| pin.offset);
+    let room = pins.iter().map(|pin| pin.len).sum();
+    Pinned::new(store, pins.into_iter().map(Pin::new).collect(), vec![0; room])
+}
+
+/// At every load of a run in turn the medium goes away, under all that the host puts around it: every try is
+/// an error that names the place, until the medium is back, and then the tokens are those of any other run.
+#[test]
+fn a_medium_that_goes_away_and_comes_back() {
+    const ENODEV: i32 = 19;
+    const RETRIES: u32 = 3;
+    const TRIES: u64 = 2;
+    let (_folder, path) = file();
+    let mut memory = MemoryStore::new(fs::read(path).unwrap());
+    let (gguf, model) = open(&mut memory);
+    let sums = sums(&mut memory, &gguf);
+    for sharing in KvSharing::ALL {
+        let mut settings = settings(model);
+        settings.kv.sharing = sharing;
+        let (expected, none) = stubborn(&mut session(model, settings), &mut memory);
+        assert_eq!(none, []);
+        for at in 0.. {
+            let away = at..at + TRIES * u64::from(1 + RETRIES);
+            let faults = |load, _| away.contains(&load).then_some(Fault::Error(ENODEV));
+            let faulty = Faulty::new(memory.clone(), faults, vec![0; 50_000]);
+            let verified = vec![0; sums.sums.len().div_ceil(8)];
+            let checked = Checked::new(faulty, sums.clone(), verified);
+            let mut store = pinned(model, Retry::new(checked, RETRIES, |_| ()));
+            let (tokens, errors) = stubborn(&mut session(model, settings), &mut store);
+            assert_eq!(tokens, expected, "{sharing:?}, away from load {at}: {errors:?}");
+            if store.inner().inner().inner().injected() == 0 {
+                assert!(at > 30, "{at} loads");
+                break;
+            }
+            assert_eq!(errors.len() as u64, TRIES, "{sharing:?}, away from load {at}: {errors:?}");
+            for error in errors {
+                let error = named(memory.bytes(), &gguf, error);
+                assert!(matches!(error, StoreError::Io { code: ENODEV, .. }), "{error}");
             }
         }
     }

@@ -260,6 +260,23 @@ fn the_plan_is_what_a_run_takes() {
     assert!(exact > 15, "{exact}");
 }
 
+/// Checksums lie in memory: four bytes, and a bit when they were looked at, for each 4096 of weights.
+#[test]
+fn the_plan_counts_the_checksums_of_a_large_file() {
+    let plan = |options: &[&str], part: &str| {
+        let like = ["plan", "--like", "ouro-2.6b", "--type", "q8_0", "--json"];
+        ouro(&[&like[..], options].concat()).json()["memory"][part].as_u64().unwrap()
+    };
+    let file = plan(&["--store", "memory"], "weights");
+    let expected = file / 4096 * 33 / 8;
+    assert!(expected > 2 << 20, "{expected}");
+    for place in [&["--ram", "1G"][..], &["--store", "memory"]] {
+        let [some, none] = [&[][..], &["--verify", "never"]];
+        let counted = plan(&[place, some].concat(), "reserve") - plan(&[place, none].concat(), "reserve");
+        assert!(counted <= expected && counted > expected / 100 * 99, "{counted}, {expected} {place:?}");
+    }
+}
+
 /// The built-in model is in memory from the start.
 #[test]
 fn the_plan_of_a_model_in_memory() {

@@ -1,6 +1,7 @@
 //! What can be wrong with a checkpoint folder.
 
 use super::config::KNOWN_ARCHITECTURES;
+use crate::error::unreadable;
 use std::{fmt, io, path::PathBuf};
 
 /// Why a checkpoint was refused: what was found, what was expected, what to do.
@@ -147,13 +148,7 @@ const ANOTHER_MODEL: &str = "convert another model, as this one does not run her
 impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, source } => {
-                let path = path.display();
-                write!(
-                    f,
-                    "{path}: {source}, expected a file that can be read; check its kind and permissions"
-                )
-            }
+            Self::Io { path, source } => f.write_str(&unreadable(path, source)),
             Self::MissingFile { path, expected, advice } => {
                 write!(f, "{} is missing, expected {expected}; {advice}", path.display())
             }

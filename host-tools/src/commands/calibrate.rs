@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::gguf_writer::{Metadata, Value};
 use crate::open::{Memories, Opened};
 use crate::progress;
-use crate::quantize::copy_with;
+use crate::quantize::{check_out, copy_with};
 use crate::report::counted;
 use crate::store::{HostStore, StoreKind, is_built_in};
 use crate::template::ChatTemplate;
@@ -117,6 +117,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if is_built_in(&args.model) {
         let text = "the built-in model can't be changed; give the GGUF file it was made from";
         return Err(Error::Usage(text.to_owned()));
+    }
+    if let Some(out) = &args.out {
+        check_out(out)?;
     }
     let (backend, pool) = args.compute.sessions()?;
     let mut store = HostStore::open(&args.model, StoreKind::Memory, 0)?;

@@ -1,6 +1,6 @@
 //! `ouro chat`: a conversation at the terminal.
 
-use crate::args::{DepthArgs, KvArgs, ModelArgs, SamplingArgs, note_untrained};
+use crate::args::{DepthArgs, KvArgs, ModelArgs, PromptArgs, SamplingArgs, note_untrained};
 use crate::budget::BudgetArgs;
 use crate::commands::output::stream;
 use crate::commands::run::end_tokens;
@@ -12,6 +12,7 @@ use crate::kv_file::StateArgs;
 use crate::open::{Memories, Memory, Opened, session};
 use crate::ram::RamArgs;
 use crate::report::{counted, human_bytes};
+use crate::store::is_built_in;
 use crate::template::ChatTemplate;
 use crate::text::{Conversation, Prompt};
 use crate::turns::Turns;
@@ -61,6 +62,8 @@ pub struct Args {
     #[command(flatten)]
     ram: RamArgs,
     #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
     depth: DepthArgs,
     #[command(flatten)]
     budget: BudgetArgs,
@@ -98,7 +101,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     let config = opened.model.config();
     let context = args.kv.ctx.unwrap_or(CONTEXT.min(config.context));
-    let settings = args.kv.settings(&args.depth, &opened.model, context, context);
+    let rows = args.prompts.rows(context);
+    let settings = args.kv.settings(&args.depth, &opened.model, context, rows);
     note_untrained(settings.max_loops, settings.context, config);
     args.ram.divide(&args.model, &mut store, &opened, (&settings, 1))?;
     let meter = args.budget.meter()?;
@@ -125,6 +129,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
     };
 
     eprintln!("{} of context; /help lists what else can be done", counted(context, "position"));
+    if is_built_in(&args.model.model) {
+        eprintln!("note: the built-in model was trained on single questions: /reset before each one");
+    }
     let (mut shade, mut is_saved) = (args.shade, true);
     let mut editor = DefaultEditor::new().map_err(|error| Error::Other(error.into()))?;
     loop {

@@ -15,8 +15,10 @@ use crate::error::Error;
 use crate::interrupt;
 use crate::open::{Memories, Opened, session_error};
 use crate::progress;
+use crate::quantize::check_out;
 use crate::ram::RamArgs;
 use crate::template::ChatTemplate;
+use clap::ArgGroup;
 use measure::Examiner;
 use ouro_runtime::model::Model;
 use ouro_runtime::session::SessionError;
@@ -34,6 +36,7 @@ const SPARE_TOKENS: usize = 8;
 
 /// Ask the questions of a file, and count the exact answers; or predict a text, token by token.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(ArgGroup::new("data").required(true)))]
 #[command(after_help = "\
 Each line of FILE is a JSON object with `prompt`, `answer` and `tag`. A prompt goes through the chat
 template, the answer is greedy, decoded as `ouro run` does (with its KV cache and exits), and it counts
@@ -59,13 +62,13 @@ agreement (percent), disagreeing_margin (the reference path's margin in logits, 
 tokens differ) and divergence (KL, in nats, of the reference path's predictions from this back end's).")]
 pub struct Args {
     /// The questions
-    #[arg(required_unless_present_any = ["perplexity", "tokens_file"])]
+    #[arg(group = "data")]
     file: Option<PathBuf>,
     /// Predict a text instead: perplexity at each depth of --loops
-    #[arg(long, value_name = "TEXTFILE", conflicts_with_all = ["file", "tokens_file", "exit", "sweep", "tags", "max_new", "plot", "ctx"])]
+    #[arg(long, value_name = "TEXTFILE", group = "data", conflicts_with_all = ["exit", "sweep", "tags", "max_new", "plot", "ctx"])]
     perplexity: Option<PathBuf>,
     /// The same for token ids, a JSON array, whatever the tokenizer
-    #[arg(long, value_name = "IDS.json", conflicts_with_all = ["file", "exit", "sweep", "tags", "max_new", "plot", "ctx"])]
+    #[arg(long, value_name = "IDS.json", group = "data", conflicts_with_all = ["exit", "sweep", "tags", "max_new", "plot", "ctx"])]
     tokens_file: Option<PathBuf>,
     /// Tokens of a window of the text [default: 512, or the model's context if that is less]
     #[arg(long, value_name = "N", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(2..))]
@@ -118,6 +121,9 @@ struct Setting {
 /// [`Error`].
 pub fn run(args: &Args) -> Result<(), Error> {
     interrupt::watch();
+    for out in args.json.iter().chain(&args.plot).filter(|out| *out != Path::new("-")) {
+        check_out(out)?;
+    }
     let mut sessions = Sessions::new(args)?;
     let mut memories = Memories::default();
     let path = &args.model.model;

@@ -1,5 +1,4 @@
 //! `ouro manual`: man pages and shell completions, from the definition of the command line itself.
-//! It is for whoever packs the program (`cargo xtask dist`), so `--help` does not list it.
 
 use crate::cli::definition;
 use crate::error::Error;
@@ -10,7 +9,7 @@ use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
 
-/// Write the man pages and the completions of bash, zsh and fish
+/// Write the man pages and the completions of bash, zsh and fish.
 ///
 /// They go to the places below a folder where programs look for them: share/man/man1,
 /// share/bash-completion/completions, share/zsh/site-functions and share/fish/vendor_completions.d.
@@ -47,7 +46,7 @@ fn write(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(&pages)?;
     let mut ouro = definition().disable_help_subcommand(true);
     ouro.build();
-    for command in iter::once(&ouro).chain(ouro.get_subcommands().filter(|command| !command.is_hide_set())) {
+    for command in iter::once(&ouro).chain(ouro.get_subcommands()) {
         Man::new(command.clone()).source(SOURCE).generate_to(&pages)?;
     }
     for (shell, file) in COMPLETIONS {

@@ -1,6 +1,6 @@
 //! `ouro plan`: memory, bytes and speed before anything is run.
 
-use crate::args::{DepthArgs, Exit, KvArgs, ModelArgs, note_untrained};
+use crate::args::{DepthArgs, Exit, KvArgs, ModelArgs, PromptArgs, note_untrained};
 use crate::commands::output::{print, print_json};
 use crate::commands::random::Like;
 use crate::compute::ComputeArgs;
@@ -60,6 +60,8 @@ pub struct Args {
     /// The longest prompt, in tokens [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     prompt: Option<u32>,
+    #[command(flatten)]
+    prompts: PromptArgs,
     /// The mean depth of generated tokens, as `ouro eval` measures it [default: what the file says]
     #[arg(long, value_name = "LOOPS", value_parser = parse_depth)]
     mean_depth: Option<f64>,
@@ -147,7 +149,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let mut memories = Memories::default();
     let path = args.like.map_or(args.model.model.as_path(), |like| Path::new(like.name()));
     let opened = Opened::open(path, &mut store, &mut memories)?;
-    let settings = settings(args, &opened.model)?;
+    let (settings, prompt) = settings(args, &opened.model)?;
     note_untrained(settings.max_loops, settings.context, opened.model.config());
     let has_sums = args.model.verify != Verify::Never && has_sums(&mut store, &opened)?;
     let usual = if is_mapped { FIRMWARE } else { Demand::usual_program() };
@@ -163,6 +165,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         ram,
         buffer: args.model.block_buffer,
         pin: args.ram.pin.clone(),
+        prompt,
         machine,
         needs: exit.needs(),
         mean_depth: args.mean_depth.or(known.filter(|_| !is_fixed && args.depth.exit.is_none())),
@@ -209,7 +212,8 @@ fn place(args: &Args, ram: Option<usize>, is_mapped: bool) -> Result<Place, Erro
     })
 }
 
-fn settings(args: &Args, model: &Model<'_>) -> Result<Settings, Error> {
+/// The session's, and the longest prompt.
+fn settings(args: &Args, model: &Model<'_>) -> Result<(Settings, usize), Error> {
     let longest = model.config().context;
     let asked = args.prompt.map(|prompt| prompt as usize);
     let usual = asked.unwrap_or(PROMPT).saturating_add(ANSWER).min(longest);
@@ -218,7 +222,7 @@ fn settings(args: &Args, model: &Model<'_>) -> Result<Settings, Error> {
     if prompt > context {
         return Err(Error::Usage(format!("--prompt {prompt} is longer than the context of {context}")));
     }
-    Ok(args.kv.settings(&args.depth, model, context, prompt))
+    Ok((args.kv.settings(&args.depth, model, context, args.prompts.rows(prompt)), prompt))
 }
 
 fn has_sums(store: &mut HostStore, opened: &Opened<'_>) -> Result<bool, Error> {

@@ -1,6 +1,6 @@
 //! `ouro run`: a prompt, an answer, and further turns.
 
-use crate::args::{DepthArgs, KvArgs, ModelArgs, SamplingArgs, note_untrained};
+use crate::args::{DepthArgs, KvArgs, ModelArgs, PromptArgs, SamplingArgs, note_untrained};
 use crate::budget::{BudgetArgs, BudgetReport};
 use crate::commands::output::{print_json, stream};
 use crate::compute::ComputeArgs;
@@ -13,6 +13,7 @@ use crate::report::Report;
 use crate::template::ChatTemplate;
 use crate::text::{Conversation, Prompt};
 use crate::turns::Turns;
+use clap::ArgGroup;
 use clap::builder::NonEmptyStringValueParser;
 use ouro_runtime::store::Store;
 use ouro_runtime::text::Tokenizer;
@@ -21,6 +22,7 @@ use std::iter;
 
 /// Answer a prompt.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(ArgGroup::new("input").args(["prompt", "tokens", "save_kv"]).required(true).multiple(true)))]
 #[command(after_help = "\
 Examples:
   ouro run \"if tank7 is above 15, stop belt7 and bring fan4 to 20\"
@@ -38,7 +40,7 @@ pub struct Args {
     pub(crate) model: ModelArgs,
     /// The prompt; - reads it from the standard input. Without one, --save-kv keeps what --system
     /// says, read once for many conversations
-    #[arg(required_unless_present_any = ["tokens", "save_kv"], conflicts_with = "tokens")]
+    #[arg(conflicts_with = "tokens")]
     prompt: Option<String>,
     /// Token ids instead of text, separated by commas
     #[arg(long, value_name = "IDS")]
@@ -72,6 +74,8 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     ram: RamArgs,
+    #[command(flatten)]
+    prompts: PromptArgs,
     #[command(flatten)]
     depth: DepthArgs,
     #[command(flatten)]
@@ -126,8 +130,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let older = saved.as_ref().map_or(0, |saved| saved.ids.len());
     let needed = older.saturating_add(first.ids().len());
     let context = args.kv.ctx.unwrap_or(wanted.saturating_add(needed).min(config.context).max(needed));
-    let rows = turns.rows().map_or(context, |later| later.max(first.ids().len()));
-    let settings = args.kv.settings(&args.depth, &opened.model, context, rows.clamp(1, context.max(1)));
+    let longest = turns.rows().map_or(context, |later| later.max(first.ids().len()));
+    let rows = args.prompts.rows(longest.clamp(1, context.max(1)));
+    let settings = args.kv.settings(&args.depth, &opened.model, context, rows);
     note_untrained(settings.max_loops, settings.context, config);
     let division = args.ram.divide(&args.model, &mut store, &opened, (&settings, 1))?;
     let meter = args.budget.meter()?;

@@ -14,6 +14,7 @@ use crate::open::{Memories, Memory, Opened, session, session_error};
 use crate::store::HostStore;
 use crate::template::ChatTemplate;
 use crate::text::{Conversation, encode};
+use clap::ArgGroup;
 use ouro_runtime::depth::ExitPolicy;
 use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
 use ouro_runtime::model::Model;
@@ -27,6 +28,7 @@ use tensors::{Sizes, TensorFile};
 
 /// Show what every loop makes of every position of a text.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(ArgGroup::new("input").required(true)))]
 #[command(after_help = "\
 Examples:
   ouro trace -m model.gguf \"What is the capital of France?\"
@@ -41,10 +43,10 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// The text; - reads it from the standard input
-    #[arg(required_unless_present = "tokens", conflicts_with = "tokens")]
+    #[arg(group = "input")]
     text: Option<String>,
     /// Token ids instead of text, separated by commas
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", group = "input")]
     tokens: Option<String>,
     /// Take the text as it is, without the chat template
     #[arg(long)]

@@ -61,15 +61,20 @@ pub(super) fn changes(
         let last = KvSettings { sharing: KvSharing::Last, ..settings.kv };
         add("--kv last".to_owned(), "less exact beyond the window", kv(last), ask.clone());
     }
-    if settings.context / 2 >= settings.rows.max(16) {
+    if settings.context / 2 >= ask.prompt.max(16) {
         let context = settings.context / 2;
         let what = format!("--ctx {context}");
         add(what, "forgets or ends earlier", with_context(demand, context), ask.clone());
     }
     if settings.rows >= 32 {
         let rows = settings.rows / 2;
-        let but = "for shorter prompts; a program of its own can feed a longer one in parts";
-        add(format!("--prompt {rows}"), but, with(Settings { rows, ..settings }), ask.clone());
+        let shares = settings.kv.sharing != KvSharing::PerLoop && settings.max_loops > 1;
+        let but = if shares {
+            "longer prompts take longer, and are read less exactly"
+        } else {
+            "longer prompts take longer"
+        };
+        add(format!("--prompt-part {rows}"), but, with(Settings { rows, ..settings }), ask.clone());
     }
     if settings.max_loops > 1 && ask.mean_depth.is_none() {
         let max_loops = settings.max_loops - 1;

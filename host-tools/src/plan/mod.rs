@@ -64,6 +64,8 @@ pub struct Ask {
     pub buffer: Option<usize>,
     /// What stays in memory.
     pub pin: PinChoice,
+    /// The longest prompt, in tokens; [`Settings::rows`] of them are in flight at once.
+    pub prompt: usize,
     /// The machine, if speed is asked for.
     pub machine: Option<Machine>,
     /// What the exit policy wants to see.
@@ -142,6 +144,29 @@ struct Task {
 }
 
 impl Time {
+    /// The one and then the other.
+    fn plus(self, other: Self) -> Self {
+        Self {
+            place: self.place,
+            fetching: self.fetching + other.fetching,
+            weights: self.weights + other.weights,
+            products: self.products + other.products,
+            attention: self.attention + other.attention,
+            seconds: self.seconds + other.seconds,
+        }
+    }
+
+    fn times(self, factor: f64) -> Self {
+        Self {
+            place: self.place,
+            fetching: factor * self.fetching,
+            weights: factor * self.weights,
+            products: factor * self.products,
+            attention: factor * self.attention,
+            seconds: factor * self.seconds,
+        }
+    }
+
     fn computing(&self) -> f64 {
         let weights = if self.place == Place::Flash { 0.0 } else { self.weights };
         weights.max(self.products) + self.attention
@@ -219,12 +244,22 @@ impl<'d> Plan<'d> {
         self.decode(machine, depth, older).worst() + in_vain
     }
 
-    /// A prompt, from an empty cache.
-    fn prefill(&self, machine: &Machine, prompt: usize) -> Time {
+    /// The longest prompt, from an empty cache.
+    fn prefill(&self, machine: &Machine) -> Time {
+        let (prompt, rows) = (self.ask.prompt, self.demand.settings.rows.max(1));
+        let (full, rest) = (prompt / rows, prompt % rows);
+        // From one full part to the next, only what is read of K and V grows, and evenly.
+        let last = self.part(machine, full.saturating_sub(1) * rows, rows);
+        let time = self.part(machine, 0, rows).plus(last).times(full as f64 / 2.0);
+        if rest == 0 { time } else { time.plus(self.part(machine, full * rows, rest)) }
+    }
+
+    /// So many positions of a prompt at once, after `older` ones.
+    fn part(&self, machine: &Machine, older: usize, rows: usize) -> Time {
         let depth = self.demand.settings.max_loops;
-        let cost = self.cost(depth, Work { prompt, ..Work::default() });
-        let reads = depth * (prompt * (prompt + 1) / 2);
-        self.time(machine, cost, Task { depth, rows: prompt, reads, kv: machine.prompt_kv })
+        let cost = self.cost(depth, Work { older, prompt: rows, ..Work::default() });
+        let reads = depth * (rows * older + rows * (rows + 1) / 2);
+        self.time(machine, cost, Task { depth, rows, reads, kv: machine.prompt_kv })
     }
 
     fn time(&self, machine: &Machine, cost: Cost, task: Task) -> Time {
@@ -278,8 +313,8 @@ impl<'d> Plan<'d> {
 
     /// The position of a token in the middle of an answer: half-way from the prompt to the context's end.
     fn middle(&self) -> usize {
-        let Settings { context, rows, .. } = self.demand.settings;
-        rows + (context - rows) / 2
+        let (context, prompt) = (self.demand.settings.context, self.ask.prompt);
+        prompt + context.saturating_sub(prompt) / 2
     }
 
     /// Seconds of a token in the middle of an answer, of a mean depth that need not be whole.

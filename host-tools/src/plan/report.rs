@@ -89,7 +89,8 @@ impl<'d> Report<'d> {
             "ram": self.ask.ram,
             "least_ram": self.least,
             "settings": {
-                "context": context, "prompt": rows, "loops": max_loops, "min_loops": min_loops,
+                "context": context, "prompt": self.ask.prompt, "prompt_part": rows,
+                "loops": max_loops, "min_loops": min_loops,
                 "kv": kv.sharing.name(), "kv_bits": kv.element.bits(), "kv_window": kv.window,
             },
             "memory": memory,
@@ -137,12 +138,12 @@ struct Timed<'p, 'd> {
 
 impl<'p, 'd> Timed<'p, 'd> {
     fn new(plan: &'p Plan<'d>, machine: &'p Machine) -> Self {
-        let Settings { context, rows, max_loops, .. } = plan.demand.settings;
+        let Settings { context, max_loops, .. } = plan.demand.settings;
         Self {
             plan,
             machine,
-            prompt: rows,
-            prefill: plan.prefill(machine, rows),
+            prompt: plan.ask.prompt,
+            prefill: plan.prefill(machine),
             decode: (1..=max_loops).map(|depth| plan.decode(machine, depth, plan.middle())).collect(),
             worst: plan.worst_seconds(machine, max_loops, context.saturating_sub(1)),
         }
@@ -181,10 +182,11 @@ impl Display for Report<'_> {
         writeln!(f, "{}", self.title)?;
         let Settings { context, rows, max_loops, kv, .. } = self.demand.settings;
         let (sharing, bits, window) = (kv.sharing.name(), kv.element.bits(), kv.window);
-        let loops = counted(max_loops, "loop");
+        let (prompt, loops) = (self.ask.prompt, counted(max_loops, "loop"));
+        let parts = if rows < prompt { format!(" in parts of {rows}") } else { String::new() };
         writeln!(
             f,
-            "context {context}, prompts up to {rows}, {loops}; K and V {sharing}, {bits} bits, window {window}\n"
+            "context {context}, prompts up to {prompt}{parts}, {loops}; K and V {sharing}, {bits} bits, window {window}\n"
         )?;
         match &self.plan {
             Ok(plan) => self.memory(f, &plan.division.parts)?,

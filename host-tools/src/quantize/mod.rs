@@ -217,10 +217,7 @@ fn check_paths(args: &Args) -> Result<(), Error> {
 
 /// Whether `src` can be read while `out` is written.
 fn check_src_and_out(src: &Path, out: &Path) -> Result<(), Error> {
-    if !src.exists() {
-        let src = src.display();
-        return Err(Error::BadInput(format!("{src} does not exist; expected a checkpoint folder or a GGUF")));
-    }
+    fs::metadata(src).map_err(|error| Error::reading(src, &error))?;
     check_out(out)?;
     if same(src, out) {
         let text = "SRC and OUT are the same file; write to another one and rename it afterwards";

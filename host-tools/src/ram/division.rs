@@ -8,7 +8,7 @@ use crate::report::human_bytes;
 use crate::store::{Buffer, FileStore, HostStore};
 use ouro_runtime::model::Model;
 use ouro_runtime::session::{Fetches, Session, SessionError, Settings};
-use ouro_runtime::store::{Span, Store, StoreCounters, StoreError};
+use ouro_runtime::store::{Span, Store, StoreCounters, StoreError, Sums};
 use serde::Serialize;
 
 /// Where weights are while a model runs.
@@ -59,7 +59,7 @@ pub struct Parts {
     pub activations: usize,
     /// The block buffer, and the one for small reads.
     pub block_buffer: usize,
-    /// What the system takes for the process: page tables, and the file's header in the page cache.
+    /// What grows with memory and file: page tables, checksums, and the file's header in the page cache.
     pub reserve: usize,
     /// Weights that stay in memory.
     pub weights: usize,
@@ -104,7 +104,8 @@ const PAGE: usize = 4096;
 
 /// The program itself at most, as long as it does nothing unusual: measured on x86-64, with a chat
 /// template and two threads, 9.1 MiB of which 2 MiB are [`GROWTH`]. A fixed figure, so that the same
-/// memory is always divided in the same way.
+/// memory is always divided in the same way; each thread more takes 24 KiB, so from about forty on a run
+/// finds more than this.
 const PROGRAM: usize = 10 << 20;
 /// What the program still touches after memory was divided.
 const GROWTH: usize = 2 << 20;
@@ -115,17 +116,19 @@ impl<'d> Demand<'d> {
     pub fn of(store: &HostStore, opened: &'d Opened<'d>, settings: &Settings) -> Self {
         let buffer = if store.max_tile() == usize::MAX { 0 } else { store.buffer_bytes() };
         let known = opened.arena_bytes.saturating_add(buffer);
-        Self {
+        let demand = Self {
             model: &opened.model,
             settings: *settings,
             sessions: 1,
             tables: opened.arena_bytes,
-            program: Self::program(store.max_tile() != usize::MAX, known),
+            program: PROGRAM,
             file: store.len(),
             header: opened.gguf.data_offset(),
             has_sums: store.has_sums(),
             board: None,
-        }
+        };
+        let known = known.saturating_add(demand.sums());
+        Self { program: Self::program(store.max_tile() != usize::MAX, known), ..demand }
     }
 
     /// The program: its usual size, or what it has already beside `known` bytes, if that is more. Where
@@ -208,12 +211,20 @@ impl<'d> Demand<'d> {
         Ok((parts, buffer.max_tile))
     }
 
-    /// What a run still takes besides: page tables, lists of the sampler, and the file's header in the
-    /// page cache.
+    /// What a run still takes besides: page tables, lists of the sampler, checksums, and the file's header
+    /// in the page cache.
     fn reserve(&self, ram: Option<usize>) -> usize {
+        let tables = ram.unwrap_or_default() / 256;
         let lists = self.model.config().vocab.saturating_mul(size_of::<u32>() * 2);
         let header = usize::try_from(self.header).unwrap_or(usize::MAX);
-        (ram.unwrap_or_default() / 256).saturating_add(lists).saturating_add(header)
+        [tables, lists, self.sums(), header].into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// The checksums of weights, with a bit for each that was looked at.
+    fn sums(&self) -> usize {
+        let count = if self.has_sums { Sums::<()>::count(self.header, self.file) } else { 0 };
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        count.saturating_mul(size_of::<u32>()).saturating_add(count.div_ceil(8))
     }
 
     /// Bytes left for pins.

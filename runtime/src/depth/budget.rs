@@ -45,8 +45,7 @@ pub struct Budget {
     /// The longest that a generated token may take.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub token_time: Option<Duration>,
-    /// The longest that a prompt and its answer may take together, from the prompt's last part on if
-    /// it is fed in parts.
+    /// The longest that a prompt and its answer may take together.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub answer_time: Option<Duration>,
 }

@@ -92,7 +92,7 @@ impl Session<'_> {
     /// What follows loop number `loops` once it is known which loop answers: a prompt runs all
     /// its loops, a generated token no more.
     fn after_answer(&self, loops: usize) -> Phase {
-        if self.feed == Feed::Prompt && loops < self.settings.max_loops {
+        if self.feed != Feed::Generated && loops < self.settings.max_loops {
             Phase::Layer { t: loops, layer: 0 }
         } else {
             Phase::Finish { loops }

@@ -188,6 +188,7 @@ impl<'a> Ledger<'a> {
             Feed::Prompt => {
                 self.answer_deadline = after(now, self.budget.answer_time);
             }
+            Feed::More => {}
             Feed::Generated => {
                 self.token_deadline = after(now, self.budget.token_time);
                 let has_recovered = self.accounts().all(|account| account.has_recovered());

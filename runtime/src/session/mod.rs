@@ -36,9 +36,11 @@ use ledger::Ledger;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Feed {
-    /// A prompt or a part of one: all its positions run all D loops, and the policy decides
+    /// A prompt or its first part: all its positions run all D loops, and the policy decides
     /// which of them answers for the last position.
     Prompt,
+    /// More of the prompt that was fed last: as [`Prompt`](Self::Prompt), but the time of its answer runs on.
+    More,
     /// One generated token: stops at the depth that the policy chooses, within the budget.
     Generated,
 }
@@ -332,7 +334,7 @@ impl<'a> Session<'a> {
         self.counters.passes += 1;
         let loops = t + 1;
         let counter = match self.feed {
-            Feed::Prompt => &mut self.counters.prompt_loops,
+            Feed::Prompt | Feed::More => &mut self.counters.prompt_loops,
             Feed::Generated => &mut self.counters.generated_loops,
         };
         *counter += self.in_flight as u64;

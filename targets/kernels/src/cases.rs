@@ -53,9 +53,14 @@ pub(crate) struct Case {
 }
 
 /// Splitmix64.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    /// Uniform within -1..1.
+    pub(crate) fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -97,7 +102,7 @@ fn fill_activations(x: &mut [Group], cols: usize, random: &mut Random) {
         for group in groups {
             let mut values = [0.0; GROUP];
             for value in &mut values {
-                let uniform = (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+                let uniform = random.unit();
                 *value = match position % KINDS {
                     0 => uniform,
                     1 => 3.5,

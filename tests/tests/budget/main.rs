@@ -1,6 +1,7 @@
 //! Budgets: what tokens may cost, against the rule written once more as a plain loop, over random runs.
 
 mod case;
+mod time;
 
 use case::{Case, Hands, Pinning, Policy, case, fetched, model_file, pins, ticking};
 use ouro_runtime::depth::{Bucket, Budget, ExitPolicy, FixedDepth, LOOP, Left, LoopState, Margin, Needs};

@@ -1,7 +1,7 @@
-//! Counted instructions, which no load of the machine disturbs: those that a product takes on each back
-//! end of x86-64 (step by step) and aarch64 (in QEMU), within a tolerance of what
-//! `tests/data/instructions/` says, and those that the tokenizer takes for a byte (in Valgrind). Small
-//! cores have theirs in `small_kernels.rs`.
+//! Counted instructions, which no load of the machine disturbs: those that a product, of a matrix or in
+//! attention, takes on each back end of x86-64 (step by step) and aarch64 (in QEMU), within a tolerance
+//! of what `tests/data/instructions/` says, and those that the tokenizer takes for a byte (in Valgrind).
+//! Small cores have theirs in `small_kernels.rs`.
 //!
 //! `OURO_UPDATE=1 cargo test -p ouro-tests --test instructions` writes the tables anew.
 
@@ -23,15 +23,17 @@ const TOLERANCE: f64 = 0.05;
 /// Of cross.sh, when there is no toolchain for the target.
 const NO_TOOLCHAIN: i32 = 69;
 
-/// Back end, format and positions, and instructions for a product of two numbers: block scales and all
-/// else that a product of a matrix takes are in it.
+/// Back end, format and positions (of attention queries), and instructions for a product of two numbers: block scales and all
+/// else that a product of a matrix takes are in it, in attention the softmax.
 type Count = (String, f64);
 
 /// Compares with the table, or writes it.
 fn check(table: &str, found: &[Count]) {
     let path = repository().join("tests/data/instructions").join(table);
     if env::var_os("OURO_UPDATE").is_some() {
-        let mut text = "# back end, format, positions: instructions a product\n".to_owned();
+        let mut text =
+            "# back end, format or attention to K and V, positions or queries: instructions a product\n"
+                .to_owned();
         for (what, each) in found {
             let _ = writeln!(text, "{what}: {each:.4}");
         }

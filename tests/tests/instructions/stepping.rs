@@ -71,7 +71,7 @@ impl Traced {
             count += u64::from(at != last);
             last = at;
             let instruction = self.met.entry(at).or_insert_with(|| decode(&self.memory, at));
-            if unknown.passes(instruction, &registers) || answer(instruction, &mut registers) {
+            if unknown.passes(instruction, &mut registers) || answer(instruction, &mut registers) {
                 registers.rip = instruction.next_ip();
                 continue;
             }

@@ -1,17 +1,24 @@
 //! What depends on instructions that were passed over.
 
 use iced_x86::{
-    EncodingKind, Instruction, InstructionInfoFactory, OpAccess, Register, RflagsBits, UsedMemory,
+    EncodingKind, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess,
+    Register, UsedMemory,
 };
 use nix::libc::user_regs_struct;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::ops::Range;
 
-/// Vector and mask registers and bytes of memory that might hold something else if all had been executed.
+/// Flags that a comparison of two floats sets, in the CPU's places, and those of them that say "equal".
+const COMPARED: u64 = 1 << 11 | 1 << 7 | 1 << 6 | 1 << 4 | 1 << 2 | 1;
+const EQUAL: u64 = 1 << 6;
+
+/// Registers, flags and bytes of memory that might hold something else if all had been executed.
 #[derive(Default)]
 pub(crate) struct Unknown {
     registers: HashSet<Register>,
+    /// Bits as in `iced_x86::RflagsBits`.
+    flags: u32,
     bytes: HashSet<u64>,
 }
 
@@ -19,33 +26,72 @@ impl Unknown {
     /// Whether to pass over an instruction that finds these general registers: if it works with vectors and
     /// not every x86-64 has it. The others copy structures, pointers among them.
     ///
+    /// Of comparisons that are passed over, equal is what comes out: so attention counts its blocks
+    /// as if none had a score above all before it, which is true of most.
+    ///
     /// # Panics
-    /// If general registers or flags depend on something unknown.
-    pub(crate) fn passes(&mut self, instruction: &Instruction, found: &user_regs_struct) -> bool {
+    /// If something unknown is an address or decides, in another way, what comes next.
+    pub(crate) fn passes(&mut self, instruction: &Instruction, found: &mut user_regs_struct) -> bool {
         let optional = instruction.code().encoding() != EncodingKind::Legacy;
-        if !optional && self.registers.is_empty() && self.bytes.is_empty() {
+        if !optional && self.is_empty() {
             return false;
         }
         let mut factory = InstructionInfoFactory::new();
         let info = factory.info(instruction);
-        let registers =
-            || info.used_registers().iter().map(|used| (used.register().full_register(), used.access()));
-        let memory = || info.used_memory().iter().map(|used| (bytes(used, found), used.access()));
-        let passed = optional && registers().any(|(register, _)| holds_data(register));
-        let unknown = passed
-            || registers().any(|(register, access)| reads(access) && self.registers.contains(&register))
-            || memory().any(|(mut at, access)| reads(access) && at.any(|byte| self.bytes.contains(&byte)));
-        let mut decides = unknown && instruction.rflags_modified() != RflagsBits::NONE;
-        for (register, access) in registers().filter(|(_, access)| writes(*access)) {
-            decides |= unknown && !holds_data(register);
-            note(&mut self.registers, register, unknown, access);
-        }
-        for (at, access) in memory().filter(|(_, access)| writes(*access)) {
-            at.for_each(|byte| note(&mut self.bytes, byte, unknown, access));
-        }
+        let passed = optional && info.used_registers().iter().any(|used| holds_data(used.register()));
+        let unknown = passed || self.reaches(info, found);
+        let decides = unknown && instruction.flow_control() != FlowControl::Next
+            || instruction.rflags_read() & self.flags != 0
+            || info.used_memory().iter().any(|used| self.is_where(used));
         let (code, at) = (instruction.code(), instruction.ip());
         assert!(!decides, "{code:?} at {at:x}: what comes next depends on what was passed over");
+        self.note(instruction, info, unknown, found);
+        if passed && matches!(instruction.mnemonic(), Mnemonic::Vcomiss | Mnemonic::Vucomiss) {
+            found.eflags = found.eflags & !COMPARED | EQUAL;
+            self.flags = 0;
+        }
         passed
+    }
+
+    fn is_empty(&self) -> bool {
+        self.registers.is_empty() && self.flags == 0 && self.bytes.is_empty()
+    }
+
+    /// Whether an instruction reads something unknown.
+    fn reaches(&self, info: &InstructionInfo, found: &user_regs_struct) -> bool {
+        let mut registers = info.used_registers().iter();
+        let mut memory = info.used_memory().iter();
+        registers
+            .any(|used| reads(used.access()) && self.registers.contains(&used.register().full_register()))
+            || memory
+                .any(|used| reads(used.access()) && bytes(used, found).any(|at| self.bytes.contains(&at)))
+    }
+
+    /// Whether an address is unknown.
+    fn is_where(&self, used: &UsedMemory) -> bool {
+        let unknown = |register: Register| self.registers.contains(&register.full_register());
+        (reads(used.access()) || writes(used.access())) && (unknown(used.base()) || unknown(used.index()))
+    }
+
+    /// Notes what becomes of all that an instruction writes.
+    fn note(
+        &mut self,
+        instruction: &Instruction,
+        info: &InstructionInfo,
+        unknown: bool,
+        found: &user_regs_struct,
+    ) {
+        for used in info.used_registers().iter().filter(|used| writes(used.access())) {
+            // What is left of a register of which a byte or two are written stays what it was.
+            let whole = used.access() == OpAccess::Write && used.register().size() >= 4;
+            note(&mut self.registers, used.register().full_register(), unknown, whole);
+        }
+        for used in info.used_memory().iter().filter(|used| writes(used.access())) {
+            let whole = used.access() == OpAccess::Write;
+            bytes(used, found).for_each(|byte| note(&mut self.bytes, byte, unknown, whole));
+        }
+        let flags = instruction.rflags_modified();
+        self.flags = if unknown { self.flags | flags } else { self.flags & !flags };
     }
 }
 
@@ -53,11 +99,11 @@ fn holds_data(register: Register) -> bool {
     register.is_vector_register() || register.is_k()
 }
 
-/// Notes what became of a place that was written.
-fn note<P: Eq + Hash>(places: &mut HashSet<P>, place: P, unknown: bool, access: OpAccess) {
+/// Notes what became of a place that was written, perhaps not the whole of it.
+fn note<P: Eq + Hash>(places: &mut HashSet<P>, place: P, unknown: bool, whole: bool) {
     if unknown {
         places.insert(place);
-    } else if access == OpAccess::Write {
+    } else if whole {
         places.remove(&place);
     }
 }

@@ -42,7 +42,7 @@ impl Unknown {
         let unknown = passed || self.reaches(info, found);
         let decides = unknown && instruction.flow_control() != FlowControl::Next
             || instruction.rflags_read() & self.flags != 0
-            || info.used_memory().iter().any(|used| self.is_where(used));
+            || places(info).any(|used| self.is_where(used));
         let (code, at) = (instruction.code(), instruction.ip());
         assert!(!decides, "{code:?} at {at:x}: what comes next depends on what was passed over");
         self.note(instruction, info, unknown, found);
@@ -60,7 +60,7 @@ impl Unknown {
     /// Whether an instruction reads something unknown.
     fn reaches(&self, info: &InstructionInfo, found: &user_regs_struct) -> bool {
         let mut registers = info.used_registers().iter();
-        let mut memory = info.used_memory().iter();
+        let mut memory = places(info);
         registers
             .any(|used| reads(used.access()) && self.registers.contains(&used.register().full_register()))
             || memory
@@ -86,7 +86,7 @@ impl Unknown {
             let whole = used.access() == OpAccess::Write && used.register().size() >= 4;
             note(&mut self.registers, used.register().full_register(), unknown, whole);
         }
-        for used in info.used_memory().iter().filter(|used| writes(used.access())) {
+        for used in places(info).filter(|used| writes(used.access())) {
             let whole = used.access() == OpAccess::Write;
             bytes(used, found).for_each(|byte| note(&mut self.bytes, byte, unknown, whole));
         }
@@ -116,10 +116,17 @@ fn writes(access: OpAccess) -> bool {
     !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
 }
 
+/// Memory that an instruction uses, but for lists of addresses: what gathers is passed over, and what scatters
+/// is trusted to write numbers alone.
+fn places(info: &InstructionInfo) -> impl Iterator<Item = &UsedMemory> {
+    info.used_memory().iter().filter(|used| !used.index().is_vector_register())
+}
+
 /// The bytes that are read or written.
 fn bytes(used: &UsedMemory, found: &user_regs_struct) -> Range<u64> {
-    let at =
-        used.virtual_address(0, |register, _, _| value(register, found)).expect("no gathering of unknown");
+    let at = used
+        .virtual_address(0, |register, _, _| value(register, found))
+        .expect("an address of general registers");
     at..at + used.memory_size().size() as u64
 }
 

@@ -6,7 +6,14 @@
 
 // Arrays of fixed lengths, indexed by constants and counters up to constants. Where there is no
 // vector unit nobody calls it.
-#![allow(unsafe_code, dead_code, unused_imports, clippy::indexing_slicing, clippy::needless_range_loop)]
+#![allow(
+    unsafe_code,
+    dead_code,
+    unused_imports,
+    unused_macros,
+    clippy::indexing_slicing,
+    clippy::needless_range_loop
+)]
 
 mod formats;
 mod matmul;

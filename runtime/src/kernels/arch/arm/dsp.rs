@@ -217,13 +217,13 @@ pub(super) unsafe fn matmul(job: &Job<'_>, rows: Range<usize>) {
     unsafe {
         match job.format() {
             Format::Q4_0 if const { Format::Q4_0.is_built() } => {
-                chunks(job, rows, size_of::<Q4_0>(), ouro_dsp_q4_0)
+                chunks(job, rows, size_of::<Q4_0>(), ouro_dsp_q4_0);
             }
             Format::Q4_1 if const { Format::Q4_1.is_built() } => {
-                chunks(job, rows, size_of::<Q4_1>(), ouro_dsp_q4_1)
+                chunks(job, rows, size_of::<Q4_1>(), ouro_dsp_q4_1);
             }
             Format::Q8_0 if const { Format::Q8_0.is_built() } => {
-                chunks(job, rows, size_of::<Q8_0>(), ouro_dsp_q8_0)
+                chunks(job, rows, size_of::<Q8_0>(), ouro_dsp_q8_0);
             }
             _ => job.scalar(rows),
         }

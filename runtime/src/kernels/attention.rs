@@ -372,11 +372,11 @@ impl<'a> Tile<'a> {
                 sums[n][k] = [halves.load(&both[0]), halves.load(&both[1])];
             }
         }
-        for p in 0..count {
+        'positions: for p in 0..count {
             let Some(vector) = values.vector(p, units) else { break };
             for k in 0..U {
                 for half in 0..2 {
-                    let wide = vector.widen(halves, u + k, half);
+                    let Some(wide) = vector.unit(halves, u + k, half) else { break 'positions };
                     for n in 0..Q {
                         let weighed = halves.scale(wide, weights[n][(at + p) % BLOCK]);
                         sums[n][k][half] = halves.add(sums[n][k][half], weighed);
@@ -473,9 +473,25 @@ fn products<S: Source, H: Halves, const Q: usize, const P: usize>(
         let Some(vector) = keys.vector(first + p, units) else { return lanes };
         vectors[p] = vector;
     }
-    for u in 0..units {
+    let mut part = [halves.load(&[0.0; LANES]); Q];
+    let whole = if H::COMPACT { 0 } else { units.min(q.first().map_or(0, |q| q.len() / UNIT)) };
+    for u in 0..whole {
+        // Nothing is missing, and to leave if it were costs less than to choose zeros instead.
         for half in 0..2 {
-            let mut part = [halves.load(&[0.0; LANES]); Q];
+            for n in 0..Q {
+                let Some(values) = q[n].as_chunks::<LANES>().0.get(2 * u + half) else { return lanes };
+                part[n] = halves.load(values);
+            }
+            for p in 0..P {
+                let Some(wide) = vectors[p].unit(halves, u, half) else { return lanes };
+                for n in 0..Q {
+                    lanes[p][n] = halves.add(lanes[p][n], halves.mul(part[n], wide));
+                }
+            }
+        }
+    }
+    for u in whole..units {
+        for half in 0..2 {
             for n in 0..Q {
                 part[n] = match q[n].as_chunks::<LANES>().0.get(2 * u + half) {
                     Some(part) => halves.load(part),

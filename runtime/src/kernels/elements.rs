@@ -38,6 +38,11 @@ pub(crate) trait Source: Copy {
     fn vector(self, position: usize, units: usize) -> Option<Self>;
     /// Half of a unit, all positions' units being counted; zeros if there is none.
     fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes;
+    /// The same where there is one.
+    #[inline(always)]
+    fn unit<H: Halves>(self, halves: H, unit: usize, half: usize) -> Option<H::Lanes> {
+        Some(self.widen(halves, unit, half))
+    }
 }
 
 impl Element for [f32; UNIT] {

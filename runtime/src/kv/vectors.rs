@@ -269,16 +269,17 @@ impl<E: Element> Source for Rows<'_, E> {
 
     #[inline(always)]
     fn widen<H: Halves>(self, halves: H, unit: usize, half: usize) -> H::Lanes {
-        match self.units.get(unit) {
-            Some(unit) => {
-                let offset = half * size_of::<E>() / 2;
-                if offset.is_multiple_of(LINE) {
-                    halves.prefetch(core::ptr::from_ref(unit).cast::<u8>().wrapping_add(AHEAD + offset));
-                }
-                unit.widen(halves, half)
-            }
-            None => halves.load(&[0.0; LANES]),
+        self.unit(halves, unit, half).unwrap_or_else(|| halves.load(&[0.0; LANES]))
+    }
+
+    #[inline(always)]
+    fn unit<H: Halves>(self, halves: H, unit: usize, half: usize) -> Option<H::Lanes> {
+        let unit = self.units.get(unit)?;
+        let offset = half * size_of::<E>() / 2;
+        if offset.is_multiple_of(LINE) {
+            halves.prefetch(core::ptr::from_ref(unit).cast::<u8>().wrapping_add(AHEAD + offset));
         }
+        Some(unit.widen(halves, half))
     }
 }
 

@@ -199,19 +199,18 @@ fn long_prompt() -> (String, f64) {
 fn time_is_counted_from_the_first_part() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");
-    let (words, seconds) = long_prompt();
-    let run = |time: f64| {
-        let time = format!("{time}s");
+    let (words, _) = long_prompt();
+    let run = |time: &str| {
         let kept = kept.to_str().unwrap();
-        let options = ["--prompt-part", "1", "--max-new", "4", "--save-kv", kept, "--answer-time", &time];
+        let options = ["--prompt-part", "1", "--max-new", "4", "--save-kv", kept, "--answer-time", time];
         ouro(&[&["run", &words, "--json"], &options[..]].concat())
     };
-    let late = run(seconds / 4.0);
+    let late = run("0s");
     assert_eq!(late.json()["stop"], "out-of-time");
     assert_eq!(late.json()["tokens"], serde_json::json!([]));
     assert!(late.stderr.contains("nothing is saved") && !kept.exists(), "{}", late.stderr);
 
-    let timely = run(1000.0).json();
+    let timely = run("1000s").json();
     let left = timely["budget"]["left"]["answer_seconds"][0].as_f64().unwrap();
     assert!(left + timely["seconds"]["prefill"].as_f64().unwrap() < 1000.01, "{timely}");
     assert!(kept.exists());
@@ -235,18 +234,25 @@ fn a_chat_reads_in_parts() {
     assert_ne!(line(&parts, "arena"), line(&whole, "arena"));
 }
 
-/// A question that was read in part is not in the cache of the conversation that follows.
+/// A question that was read in part is not in the cache of the conversation that follows. How long a part
+/// takes changes from one moment to the next, so it is tried more than once.
 #[test]
 fn a_chat_begins_anew_after_a_part() {
-    let (words, seconds) = long_prompt();
-    let time = format!("{}s", seconds / 4.0);
-    let args = ["chat", "--prompt-part", "1", "--answer-time", &time];
-    let input = format!("{words}\n/stats\n");
-    let ran = run_command(env!("CARGO_BIN_EXE_ouro-tested"), &args, input.as_bytes());
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for says in ["out of time before the question was read", "begins anew", "positions  0 of"] {
-        assert!(ran.stderr.contains(says), "{says:?} expected in {}", ran.stderr);
+    for _ in 0..10 {
+        let (words, seconds) = long_prompt();
+        let time = format!("{}s", seconds / 4.0);
+        let args = ["chat", "--prompt-part", "1", "--answer-time", &time];
+        let input = format!("{words}\n/stats\n");
+        let ran = run_command(env!("CARGO_BIN_EXE_ouro-tested"), &args, input.as_bytes());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        if ran.stderr.contains("out of time before the question was read") {
+            for says in ["begins anew", "positions  0 of"] {
+                assert!(ran.stderr.contains(says), "{says:?} expected in {}", ran.stderr);
+            }
+            return;
+        }
     }
+    panic!("there was always time enough");
 }
 
 #[test]

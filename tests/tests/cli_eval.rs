@@ -225,7 +225,7 @@ fn bad_input_is_named_with_its_line() {
         (&["eval", "--perplexity", &file, "-m", &lively, "--tags", "a"], 2, &["--tags"]),
         (
             &["eval", &file, "-m", &lively, "--json", "no-such-folder/a", "--max-new", "1"],
-            1,
+            2,
             &["no-such-folder"],
         ),
     ];

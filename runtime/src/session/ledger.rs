@@ -48,8 +48,8 @@ pub(super) struct Ledger<'a> {
     bytes: Option<Account>,
     energy: Option<Account>,
     mode: Mode,
-    /// Tells budgets apart: that of [`identity`].
-    identity: u64,
+    /// The rate of loops that was asked for, whatever it has become since.
+    asked_rate: u64,
     /// Bytes fetched for another loop and its head at most.
     loop_and_head_bytes: u64,
     /// Whether a generated token is in flight.
@@ -72,7 +72,7 @@ impl<'a> Ledger<'a> {
             bytes: None,
             energy: None,
             mode: Mode::Normal,
-            identity: 0,
+            asked_rate: 0,
             loop_and_head_bytes: 0,
             is_generated: false,
             token_deadline: None,
@@ -129,7 +129,7 @@ impl<'a> Ledger<'a> {
         self.bytes = bytes.map(Account::new);
         self.energy = energy.map(Account::new);
         self.mode = Mode::Normal;
-        self.identity = identity(&budget);
+        self.asked_rate = loops.map_or(0, |bucket| bucket.rate);
         self.loop_and_head_bytes = fetches.loop_and_head();
         (self.token_deadline, self.answer_deadline) = (None, None);
         Ok(())
@@ -158,12 +158,12 @@ impl<'a> Ledger<'a> {
             Mode::Exhausted => 1,
             Mode::Fallback => 2,
         };
-        Standing { budget: self.identity, levels, mode }
+        Standing { budget: self.identity(), levels, mode }
     }
 
     /// Goes on from there, if that was left of the same budget; else nothing changes.
     pub(super) fn resume(&mut self, stood: &Standing) {
-        if stood.budget != self.identity {
+        if stood.budget != self.identity() {
             return;
         }
         self.mode = match stood.mode {
@@ -177,6 +177,24 @@ impl<'a> Ledger<'a> {
                 account.set_level(level);
             }
         }
+    }
+
+    /// Tells budgets apart: XXH3 of the buckets and of the fallback depth; 0 without buckets. Times begin anew
+    /// with every answer.
+    fn identity(&self) -> u64 {
+        let Budget { loops, bytes, energy, fallback, .. } = self.budget;
+        let loops = loops.map(|bucket| Bucket { rate: self.asked_rate, ..bucket });
+        let buckets = [loops, bytes, energy];
+        if buckets.iter().all(Option::is_none) {
+            return 0;
+        }
+        let mut sum = Xxh3::new();
+        sum.update(&(fallback as u64).to_le_bytes());
+        for bucket in buckets {
+            let numbers = bucket.map_or([0; 4], |Bucket { rate, burst, resume }| [1, rate, burst, resume]);
+            numbers.iter().for_each(|number| sum.update(&number.to_le_bytes()));
+        }
+        sum.digest()
     }
 
     /// A prompt or a token is put in flight.
@@ -334,22 +352,6 @@ fn check_loop_rate(loops: Option<Bucket>, fallback: usize) -> Result<(), Session
         Some(bucket) => Err(SessionError::LoopRate { rate: bucket.rate, fallback }),
         None => Ok(()),
     }
-}
-
-/// XXH3 of the buckets and of the fallback depth; 0 without buckets. Times begin anew with every answer.
-fn identity(budget: &Budget) -> u64 {
-    let Budget { loops, bytes, energy, fallback, .. } = *budget;
-    let buckets = [loops, bytes, energy];
-    if buckets.iter().all(Option::is_none) {
-        return 0;
-    }
-    let mut sum = Xxh3::new();
-    sum.update(&(fallback as u64).to_le_bytes());
-    for bucket in buckets {
-        let numbers = bucket.map_or([0; 4], |Bucket { rate, burst, resume }| [1, rate, burst, resume]);
-        numbers.iter().for_each(|number| sum.update(&number.to_le_bytes()));
-    }
-    sum.digest()
 }
 
 fn after(now: Duration, time: Option<Duration>) -> Option<Duration> {

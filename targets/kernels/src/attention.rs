@@ -16,8 +16,8 @@ pub(crate) const TYPES: [(KvType, &str); 4] = [
 /// Queries of one position: heads that share those of K and V.
 pub(crate) const COUNTED: [usize; 2] = [1, 4];
 const MOST_QUERIES: usize = 4;
-/// Positions, the one in flight among them: some blocks of those that are weighed together.
-const POSITIONS: usize = 64;
+/// Positions, the one in flight among them: a block of those that are weighed together.
+const POSITIONS: usize = 32;
 /// Of Ouro.
 const HEAD_DIM: usize = 128;
 /// K and V in f32, with room for what else a cache holds.

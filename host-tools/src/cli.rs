@@ -49,7 +49,8 @@ pub(crate) fn definition() -> clap::Command {
 fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|mut error| {
         if error.kind() == ErrorKind::MissingRequiredArgument {
-            let example = env::args().nth(1).and_then(|command| example(&command));
+            let command = env::args_os().nth(1);
+            let example = command.and_then(|command| example(command.to_str()?));
             let tips = example.map(|example| format!("for example, {example}").into());
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips.into_iter().collect()));
         }

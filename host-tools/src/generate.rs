@@ -135,9 +135,10 @@ impl Generator<'_, '_, '_> {
         self.history.clear();
     }
 
-    /// Feeds a prompt, in parts if it is longer than [`Settings::rows`](ouro_runtime::session::Settings::rows),
-    /// and generates until something ends the answer. `show` is called with every token and the text
-    /// that became certain with it. Parts that were read stay in the cache if a later one is not.
+    /// Feeds a prompt and generates until something ends the answer. `show` is called with every
+    /// token and the text that became certain with it. A prompt longer than
+    /// [`Settings::rows`](ouro_runtime::session::Settings::rows) is read in parts (who wants none gives rows for the
+    /// longest prompt); parts that were read stay in the cache if a later one is not.
     ///
     /// # Errors
     /// [`Error`], also that of `show`; an interruption is none, the answer ends with what it has.

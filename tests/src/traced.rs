@@ -1,5 +1,6 @@
 //! A program whose system calls a test sees as they return: it can have them fail, as on a disk that is
-//! broken, and kill the program between any two of them. All that happens in the same order every time.
+//! broken, and kill the program between any two of them. Where it has one thread, they come in the same
+//! order every time; what it writes has to fit into a pipe (64 KiB), as it is read at the end.
 
 use crate::Ran;
 use nix::libc::{PTRACE_SYSCALL_INFO_EXIT, SYS_pread64, user_regs_struct};

@@ -236,8 +236,10 @@ fn a_kill_leaves_the_old_file_or_the_new_one() {
             bytes => panic!("killed after call {last}: {} bytes of neither", bytes.len()),
         }
         temporary().iter().for_each(|left| std::fs::remove_file(left).unwrap());
-        if ran.code == Some(0) {
-            break;
+        match ran.code {
+            None => {}
+            Some(0) => break,
+            Some(code) => panic!("killed after call {last}: {code}, {}", ran.stderr),
         }
     }
     println!("{kept_old} kills left the old file, {} the new one", kept_new - 1);

@@ -254,6 +254,14 @@ fn what_was_left_of_the_same_budget_is_left() {
         assert_eq!(save(&mut second, b""), saved, "the same bytes");
         assert_eq!(next(&mut second, &mut store, 10), expected, "after {before} tokens");
 
+        // What heat does to the rate is another thing than what was asked for.
+        first.set_loop_rate(LOOP).unwrap();
+        let cooler = save(&mut first, b"");
+        let left = first.budget_left();
+        let mut cool = begun(budget, &store);
+        restore(&mut cool, IDENTITY, &cooler).unwrap();
+        assert_eq!(cool.budget_left(), left, "after {before} tokens");
+
         let wider = Budget { loops: Some(Bucket { burst: 5 * LOOP, ..loops }), ..budget };
         let mut other = begun(wider, &store);
         restore(&mut other, IDENTITY, &saved).unwrap();

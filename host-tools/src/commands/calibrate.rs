@@ -118,9 +118,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let text = "the built-in model can't be changed; give the GGUF file it was made from";
         return Err(Error::Usage(text.to_owned()));
     }
-    if let Some(out) = &args.out {
-        check_out(out)?;
-    }
+    check_out(args.out.as_ref().unwrap_or(&args.model))?;
     let (backend, pool) = args.compute.sessions()?;
     let mut store = HostStore::open(&args.model, StoreKind::Memory, 0)?;
     let mut memories = Memories::default();

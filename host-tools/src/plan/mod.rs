@@ -248,7 +248,8 @@ impl<'d> Plan<'d> {
     fn prefill(&self, machine: &Machine) -> Time {
         let (prompt, rows) = (self.ask.prompt, self.demand.settings.rows.max(1));
         let (full, rest) = (prompt / rows, prompt % rows);
-        // From one full part to the next, only what is read of K and V grows, and evenly.
+        // From one full part to the next only what is read of K and V grows, and evenly: the mean of the first
+        // and the last is that of all, or a little more where it takes over as the limit on the way.
         let last = self.part(machine, full.saturating_sub(1) * rows, rows);
         let time = self.part(machine, 0, rows).plus(last).times(full as f64 / 2.0);
         if rest == 0 { time } else { time.plus(self.part(machine, full * rows, rest)) }

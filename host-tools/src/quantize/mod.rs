@@ -217,7 +217,11 @@ fn check_paths(args: &Args) -> Result<(), Error> {
 
 /// Whether `src` can be read while `out` is written.
 fn check_src_and_out(src: &Path, out: &Path) -> Result<(), Error> {
-    fs::metadata(src).map_err(|error| Error::reading(src, &error))?;
+    if !src.exists() {
+        let src = src.display();
+        let text = format!("{src} does not exist, expected a GGUF or a checkpoint folder; check its name");
+        return Err(Error::BadInput(text));
+    }
     check_out(out)?;
     if same(src, out) {
         let text = "SRC and OUT are the same file; write to another one and rename it afterwards";

@@ -45,7 +45,8 @@ pub struct Budget {
     /// The longest that a generated token may take.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub token_time: Option<Duration>,
-    /// The longest that a prompt and its answer may take together.
+    /// The longest that a prompt and its answer may take together, from when the prompt, or its first part,
+    /// is fed ([`Feed::More`](crate::session::Feed::More) are the other parts).
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub answer_time: Option<Duration>,
 }

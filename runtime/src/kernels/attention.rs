@@ -261,7 +261,7 @@ impl<'a> Tile<'a> {
         keys: S,
         products: [[H::Lanes; Q]; P],
     ) {
-        // A query's scores lie side by side. Without closures, in which no instructions are enabled.
+        // A query's scores lie side by side.
         let mut sums = [[0.0; P]; Q];
         let of = |k: usize| products[k % P][k / P % Q];
         if const { (Q * P).is_multiple_of(4) } {

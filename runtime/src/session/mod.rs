@@ -39,7 +39,8 @@ pub enum Feed {
     /// A prompt or its first part: all its positions run all D loops, and the policy decides
     /// which of them answers for the last position.
     Prompt,
-    /// More of the prompt that was fed last: as [`Prompt`](Self::Prompt), but the time of its answer runs on.
+    /// More of the prompt that was fed last: as [`Prompt`](Self::Prompt), but the time of its answer runs on
+    /// (there is none without a prompt before).
     More,
     /// One generated token: stops at the depth that the policy chooses, within the budget.
     Generated,

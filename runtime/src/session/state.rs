@@ -148,7 +148,7 @@ impl fmt::Display for StateError {
         match *self {
             Self::NotAState => f.write_str("this is no saved KV cache"),
             Self::Version { found } => {
-                write!(f, "saved in version {found}, expected {VERSION}; save it again with this program")
+                write!(f, "saved in version {found}, expected {VERSION}; begin anew and save again")
             }
             Self::Model => f.write_str("saved with another model; use that one, or begin anew"),
             Self::Tokenizer => f.write_str("saved with another tokenizer; use that file, or begin anew"),

@@ -34,8 +34,8 @@ pub struct Budget {
     /// The longest that a generated token may take, in microseconds; needs the clock of the settings.
     /// 0: no bound.
     pub token_us: u64,
-    /// The longest that a prompt and its answer may take together, in microseconds, from the prompt's
-    /// last part on if it is fed in parts. 0: no bound.
+    /// The longest that a prompt and its answer may take together, in microseconds, from when the prompt,
+    /// or its first part, is fed. 0: no bound.
     pub answer_us: u64,
 }
 

@@ -13,10 +13,12 @@ use ouro_runtime::text::Utf8Stream;
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedChoice {
-    /// A prompt, or a part of one: all its tokens run all loops.
+    /// A prompt, or the first part of one: all its tokens run all loops.
     Prompt = 0,
     /// One generated token, which stops where the exit policy or the budget says.
     Generated = 1,
+    /// More of the prompt that was fed last: as a prompt, but the time of its answer runs on.
+    More = 2,
 }
 
 /// What a step did.
@@ -108,6 +110,7 @@ pub struct Counters {
 pub unsafe extern "C" fn ouro_feed(handle: *mut Ouro, ids: *const u32, count: usize, feed: u32) -> Status {
     const PROMPT: u32 = FeedChoice::Prompt as u32;
     const GENERATED: u32 = FeedChoice::Generated as u32;
+    const MORE: u32 = FeedChoice::More as u32;
     // SAFETY: as the header asks.
     unsafe {
         handle::with(handle, |body| {
@@ -115,6 +118,7 @@ pub unsafe extern "C" fn ouro_feed(handle: *mut Ouro, ids: *const u32, count: us
             let feed = match feed {
                 PROMPT => Feed::Prompt,
                 GENERATED => Feed::Generated,
+                MORE => Feed::More,
                 _ => return Err(Error::Setting { name: "feed", expected: "an ouro_input" }),
             };
             body.session.feed(ids, feed)?;

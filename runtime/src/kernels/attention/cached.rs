@@ -1,4 +1,4 @@
-//! Attention by itself, without a model around it: to time it, and to count its instructions.
+//! Attention by itself, without a model around it: to time it, and to count its instructions. Nothing else needs it.
 
 use super::{Heads, attention};
 use crate::arena::{Arena, ArenaFull};
@@ -48,7 +48,7 @@ impl<'a> CachedAttention<'a> {
     pub fn begin(&mut self, k: &mut [f32], v: &mut [f32]) {
         let width = self.sizes.kv_heads.saturating_mul(self.sizes.head_dim);
         let rows = k.len().checked_div(width).unwrap_or(0);
-        let left = self.sizes.positions - self.kv.len() - self.rows;
+        let left = self.sizes.positions.saturating_sub(self.kv.len() + self.rows);
         if k.len() != rows * width || v.len() != k.len() || rows > left {
             return;
         }

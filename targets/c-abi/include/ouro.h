@@ -344,13 +344,17 @@ enum ouro_input
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * A prompt, or a part of one: all its tokens run all loops.
+     * A prompt, or the first part of one: all its tokens run all loops.
      */
     OURO_INPUT_PROMPT = 0,
     /**
      * One generated token, which stops where the exit policy or the budget says.
      */
     OURO_INPUT_GENERATED = 1,
+    /**
+     * More of the prompt that was fed last: as a prompt, but the time of its answer runs on.
+     */
+    OURO_INPUT_MORE = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -822,8 +826,8 @@ typedef struct ouro_budget {
      */
     uint64_t token_us;
     /**
-     * The longest that a prompt and its answer may take together, in microseconds, from the prompt's
-     * last part on if it is fed in parts. 0: no bound.
+     * The longest that a prompt and its answer may take together, in microseconds, from when the prompt,
+     * or its first part, is fed. 0: no bound.
      */
     uint64_t answer_us;
 } ouro_budget;

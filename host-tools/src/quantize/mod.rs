@@ -125,6 +125,7 @@ pub(crate) fn copy_with(src: &Path, out: &Path, change: impl FnOnce(&mut Metadat
 /// # Errors
 /// [`Error`]; nothing is left behind then.
 pub(crate) fn lay_out(src: &Path, out: &Path) -> Result<(usize, u64), Error> {
+    fs::metadata(src).map_err(|error| Error::reading(src, &error))?;
     check_src_and_out(src, out)?;
     let mut source = Source::from_gguf(src)?;
     source.order_by_execution();

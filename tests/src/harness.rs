@@ -7,7 +7,7 @@ use ouro_runtime::kernels::Backend;
 use ouro_runtime::model::Model;
 use ouro_runtime::sample::argmax;
 use ouro_runtime::session::{Feed, Session, SessionError, Settings, Step};
-use ouro_runtime::store::{MemoryStore, Store};
+use ouro_runtime::store::{MemoryStore, Pin, Pinned, Span, Store};
 use std::path::{Path, PathBuf};
 
 /// A file of the golden data.
@@ -51,6 +51,21 @@ pub fn open<S: Store>(store: &mut S) -> (Gguf<'static>, &'static Model<'static>)
     let model = Model::open(store, &gguf, &mut arena).unwrap();
     assert_eq!(arena.used(), bytes, "the arena is known to the byte");
     (gguf, Box::leak(Box::new(model)))
+}
+
+/// A store that keeps every other tile of the stack and of the head, once it was read.
+///
+/// # Panics
+/// If that is next to nothing.
+#[must_use]
+pub fn pinned<S: Store>(model: &Model<'_>, store: S) -> Pinned<S, Vec<Pin>, Vec<u8>> {
+    let max = store.max_tile();
+    let tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
+    let mut pins: Vec<Span> = tiles.step_by(2).collect();
+    pins.sort_by_key(|pin| pin.offset);
+    let room = pins.iter().map(|pin| pin.len).sum();
+    assert!(room > 10_000 && pins.len() > 2, "{pins:?}");
+    Pinned::new(store, pins.into_iter().map(Pin::new).collect(), vec![0; room])
 }
 
 /// A session in memory of its own that computes in f32, as the golden data were.

@@ -7,9 +7,9 @@ use ouro::store::{FileStore, HostStore};
 use ouro_runtime::depth::{Bucket, Budget, ExitPolicy, FixedDepth, Needs, QExit, Reason};
 use ouro_runtime::model::Model;
 use ouro_runtime::session::{Depth, Feed, SessionError, Settings};
-use ouro_runtime::store::{Faulty, FlashStore, MemoryStore, Pin, Pinned, Span, Store};
+use ouro_runtime::store::{Faulty, FlashStore, MemoryStore, Span, Store};
 use ouro_tests::PagedStore;
-use ouro_tests::harness::{Loaded, StopAt, golden, load, open, session};
+use ouro_tests::harness::{Loaded, StopAt, golden, load, open, pinned, session};
 
 /// A chip that reads whole pages.
 struct Chip(Vec<u8>);
@@ -94,17 +94,6 @@ fn the_least_byte_budget_is_enough_whatever_a_store_moves() {
     least_byte_budget(model, &mut files, "a file");
     least_byte_budget(model, &mut HostStore::from(open()), "the host's");
     least_byte_budget(model, &mut pinned(model, open()), "a file with pins");
-}
-
-/// Every other tile is kept.
-fn pinned<S: Store>(model: &Model<'_>, store: S) -> Pinned<S, Vec<Pin>, Vec<u8>> {
-    let max = store.max_tile();
-    let tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
-    let mut pins: Vec<Span> = tiles.step_by(2).collect();
-    pins.sort_by_key(|pin| pin.offset);
-    let room = pins.iter().map(|pin| pin.len).sum();
-    assert!(room > 10_000 && pins.len() > 2, "{pins:?}");
-    Pinned::new(store, pins.into_iter().map(Pin::new).collect(), vec![0; room])
 }
 
 /// A prompt that is longer than the activations have rows for reads all weights for each of its parts.

@@ -7,10 +7,10 @@ use ouro_runtime::gguf::Gguf;
 use ouro_runtime::kv::{KvSharing, KvType};
 use ouro_runtime::model::{Model, ModelError, check_metadata, checksums};
 use ouro_runtime::session::{Feed, Session, SessionError, Settings};
-use ouro_runtime::store::{Checked, Fault, Faulty, MIN_TILE, MemoryStore, Pin, Pinned, Retry};
+use ouro_runtime::store::{Checked, Fault, Faulty, MIN_TILE, MemoryStore, Retry};
 use ouro_runtime::store::{SliceStore, Span, Store, StoreError, Sums};
 use ouro_tests::convert::quantize;
-use ouro_tests::harness::{golden, greedy, open, session};
+use ouro_tests::harness::{golden, greedy, open, pinned, session};
 use ouro_tests::{GgufBuilder, PagedStore};
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -109,16 +109,6 @@ fn every_fault_is_an_error_and_never_another_text() {
             }
         }
     }
-}
-
-/// Every other tile is kept.
-fn pinned<S: Store>(model: &Model<'_>, store: S) -> Pinned<S, Vec<Pin>, Vec<u8>> {
-    let max = store.max_tile();
-    let tiles = model.stack_tiles(max).chain(model.head_tiles(max)).map(|tile| tile.span);
-    let mut pins: Vec<Span> = tiles.step_by(2).collect();
-    pins.sort_by_key(|pin| pin.offset);
-    let room = pins.iter().map(|pin| pin.len).sum();
-    Pinned::new(store, pins.into_iter().map(Pin::new).collect(), vec![0; room])
 }
 
 /// At every load of a run in turn the medium goes away, under all that the host puts around it: every try is

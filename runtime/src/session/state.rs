@@ -2,9 +2,9 @@
 //!
 //! A saved state is, in this order (integers in the machine's byte order, which the version shows):
 //! a header of [`HEADER`] bytes with the hashes of model and tokenizer, all settings that K and V
-//! depend on, and what is left of the budget; the caller's note; the ids and the depths of all positions; their K and V, as they are
-//! stored; XXH3 of all that. Context and prompt size are no part of it: a conversation may go on
-//! in a larger cache.
+//! depend on, and what is left of the budget; the caller's note; the ids and the depths of all
+//! positions; their K and V, as they are stored; XXH3 of all that. Context and prompt size are no part
+//! of it: a conversation may go on in a larger cache.
 
 use super::{Identity, Session};
 use crate::kernels::Backend;

@@ -3,8 +3,8 @@
 //!
 //! Standard error gets a line per back end and format, `same BACKEND FORMAT` or where they differ,
 //! and a line of counts, `count BACKEND FORMAT POSITIONS INSTRUCTIONS PRODUCTS`; for attention FORMAT
-//! is `attention-` and the type of K and V, POSITIONS queries of one. Exits with 1 if anything differs. Built and run by
-//! `tests/tests/small_kernels.rs`, for aarch64 by `instructions/`.
+//! is `attention-` and the type of K and V, POSITIONS queries of one. Exits with 1 if anything differs.
+//! Built and run by `tests/tests/small_kernels.rs`, for aarch64 by `instructions/`.
 
 #![no_std]
 #![no_main]

@@ -23,8 +23,8 @@ const TOLERANCE: f64 = 0.05;
 /// Of cross.sh, when there is no toolchain for the target.
 const NO_TOOLCHAIN: i32 = 69;
 
-/// Back end, format and positions (of attention queries), and instructions for a product of two numbers: block scales and all
-/// else that a product of a matrix takes are in it, in attention the softmax.
+/// Back end, format and positions (of attention queries), and instructions for a product of two numbers:
+/// block scales and all else that a product of a matrix takes are in it, in attention the softmax.
 type Count = (String, f64);
 
 /// Compares with the table, or writes it.

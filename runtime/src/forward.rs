@@ -161,7 +161,7 @@ pub(crate) fn layer<S: Store>(
     let input = &mut b.kernels.input(x);
     weights.matmul(store, visit, Role::FfnGate, input, gate)?;
     weights.matmul(store, visit, Role::FfnUp, input, up)?;
-    swiglu(b.kernels.backend, gate, up);
+    swiglu(b.kernels.backend, b.kernels.workers, gate, up);
     weights.matmul(store, visit, Role::FfnDown, &mut b.kernels.input(gate), x)?;
     if config.post_norms() {
         norm_rows_in_place(x, norm(), config.eps);

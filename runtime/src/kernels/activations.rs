@@ -1,5 +1,8 @@
 //! Activations as eight-bit integers: `README.md`, "Activations".
 
+use super::Backend;
+use super::halves::{Halves, Portable};
+use super::workers::{Workers, share};
 use bytemuck::{Pod, Zeroable};
 
 /// Values that share a scale. Every block length of an integer format is a multiple of it.
@@ -19,6 +22,9 @@ pub struct Group {
     pub levels: [[i8; 16]; 2],
 }
 
+/// Fewer groups are not worth handing to another thread.
+const SMALLEST_PIECE: usize = 1 << 7;
+
 /// Groups whose largest magnitude is below this, 2^-100, count as zero: so no scale is subnormal,
 /// which some vector units flush to zero.
 const SMALLEST: f32 = f32::from_bits((127 - 100) << 23);
@@ -31,6 +37,32 @@ pub fn quantize(x: &[f32], groups: &mut [Group]) {
     }
 }
 
+/// [`quantize`], by several threads and with wide registers.
+pub(super) fn quantize_with(backend: Backend, workers: &dyn Workers, x: &[f32], groups: &mut [Group]) {
+    share(workers, groups, SMALLEST_PIECE, &|first, groups| {
+        backend.run(Quantize { x: x.get(first * GROUP..).unwrap_or_default(), groups });
+    });
+}
+
+struct Quantize<'a> {
+    x: &'a [f32],
+    groups: &'a mut [Group],
+}
+
+impl Portable for Quantize<'_> {
+    #[inline(always)]
+    fn run<H: Halves>(self, _: H) {
+        if H::COMPACT {
+            return quantize(self.x, self.groups);
+        }
+        let (chunks, _) = self.x.as_chunks::<GROUP>();
+        for (group, x) in self.groups.iter_mut().zip(chunks) {
+            *group = quantize_group(x);
+        }
+    }
+}
+
+#[inline(always)]
 fn quantize_group(x: &[f32; GROUP]) -> Group {
     // As integers, magnitudes are ordered as the numbers are, with infinity and NaN on top.
     let largest = x.iter().fold(0, |max: u32, x| max.max(x.to_bits() & 0x7fff_ffff));
@@ -43,8 +75,15 @@ fn quantize_group(x: &[f32; GROUP]) -> Group {
     }
     let scale = largest / 127.0;
     let per_level = 127.0 / largest;
-    let levels: [[i8; 16]; 2] = bytemuck::must_cast(x.map(|x| round_even(x * per_level)));
-    let sums = levels.map(|half| half.iter().map(|level| i16::from(*level)).sum::<i16>());
+    let mut levels = [0i8; GROUP];
+    for (level, x) in levels.iter_mut().zip(x) {
+        *level = round_even(x * per_level);
+    }
+    let levels: [[i8; 16]; 2] = bytemuck::must_cast(levels);
+    let mut sums = [0; 2];
+    for (sum, half) in sums.iter_mut().zip(&levels) {
+        *sum = half.iter().map(|level| i16::from(*level)).sum::<i16>();
+    }
     let [first, second] = sums;
     let scaled_sum = scale * f32::from(first + second);
     Group { scale, scaled_sum, sums, levels }

@@ -43,7 +43,7 @@ use workers::deal;
 pub use workers::{Alone, Workers};
 
 use crate::arena::{Arena, ArenaFull};
-use activations::{GROUP, Group, quantize};
+use activations::{GROUP, Group, quantize_with};
 use job::Job;
 use ouro_quant::QuantError;
 use reference::WeightRows;
@@ -109,7 +109,7 @@ impl Input<'_> {
         let len = self.groups.len().min(self.x.len() / GROUP);
         let groups = self.groups.get_mut(..len).unwrap_or_default();
         if !self.quantized {
-            quantize(self.x, groups);
+            quantize_with(self.backend, self.workers, self.x, groups);
             self.quantized = true;
         }
         groups

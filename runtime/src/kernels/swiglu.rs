@@ -3,10 +3,16 @@
 use super::Backend;
 use super::halves::{Halves, LANES, Portable};
 use super::math::silu;
+use super::workers::{Workers, share};
+
+/// Fewer values are not worth handing to another thread.
+const SMALLEST_PIECE: usize = 1 << 11;
 
 /// `gate[i] = silu(gate[i]) * up[i]`.
-pub(crate) fn swiglu(backend: Backend, gate: &mut [f32], up: &[f32]) {
-    backend.run(Swiglu { gate, up });
+pub(crate) fn swiglu(backend: Backend, workers: &dyn Workers, gate: &mut [f32], up: &[f32]) {
+    share(workers, gate, SMALLEST_PIECE, &|first, gate| {
+        backend.run(Swiglu { gate, up: up.get(first..).unwrap_or_default() });
+    });
 }
 
 struct Swiglu<'a> {

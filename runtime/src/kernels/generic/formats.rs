@@ -21,8 +21,8 @@ pub(crate) struct Weights<V: Vector> {
 pub(crate) struct Extra<V: Vector> {
     /// What is added to scaled levels.
     minimum: V::Float,
-    /// Integer scales of the first and second 16 levels.
-    scales: [V; 2],
+    /// Integer scales of the first and second 16 levels, as floats.
+    scales: [V::Float; 2],
 }
 
 /// What to do with weights that were unpacked.
@@ -69,7 +69,7 @@ impl<V: Vector> Extra<V> {
     #[inline(always)]
     unsafe fn none() -> Self {
         // SAFETY: the caller vouches for the instructions.
-        unsafe { Self { minimum: V::splat_float(0.0), scales: [V::splat(0); 2] } }
+        unsafe { Self { minimum: V::splat_float(0.0), scales: [V::splat_float(0.0); 2] } }
     }
 
     #[inline(always)]
@@ -86,15 +86,31 @@ unsafe fn symmetric<V: Vector, const P: usize>(
     products: [V; P],
     x: [&Group; P],
 ) -> [V::Float; P] {
-    let mut terms = [scale; P];
+    let mut floats = [scale; P];
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        for p in 0..P {
+            floats[p] = products[p].to_float();
+        }
+        scaled::<V, P>(scale, floats, x)
+    }
+}
+
+/// [`symmetric`] of products that are floats already.
+#[inline(always)]
+unsafe fn scaled<V: Vector, const P: usize>(
+    scale: V::Float,
+    mut products: [V::Float; P],
+    x: [&Group; P],
+) -> [V::Float; P] {
     for p in 0..P {
         // SAFETY: the caller vouches for the instructions.
         unsafe {
             let scale = V::mul_floats(scale, V::splat_float(x[p].scale));
-            terms[p] = V::mul_floats(scale, products[p].to_float());
+            products[p] = V::mul_floats(scale, products[p]);
         }
     }
-    terms
+    products
 }
 
 /// `(scale * x.scale) * product + minimum * x.scaled_sum`.

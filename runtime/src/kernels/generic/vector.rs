@@ -27,9 +27,6 @@ pub(crate) trait Vector: Copy {
     unsafe fn and(self, other: Self) -> Self;
     unsafe fn or(self, other: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
-    unsafe fn sub(self, other: Self) -> Self;
-    /// The low halves of the products.
-    unsafe fn mul(self, other: Self) -> Self;
     /// Zeros come in from the left.
     unsafe fn shift_right<const BITS: i32>(self) -> Self;
     /// The sign comes in from the left.

@@ -54,18 +54,6 @@ impl Vector for Quad {
         unsafe { Self(vaddq_s32(self.0, other.0)) }
     }
 
-    #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(vsubq_s32(self.0, other.0)) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(vmulq_s32(self.0, other.0)) }
-    }
-
     // By a register: the instructions with the number inside know no shift by 0. The compiler
     // takes them where it can.
     #[inline(always)]

@@ -52,16 +52,6 @@ impl Vector for Quad {
     }
 
     #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        Self(i32x4_sub(self.0, other.0))
-    }
-
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        Self(i32x4_mul(self.0, other.0))
-    }
-
-    #[inline(always)]
     unsafe fn shift_right<const BITS: i32>(self) -> Self {
         Self(u32x4_shr(self.0, BITS.cast_unsigned()))
     }

@@ -69,18 +69,6 @@ impl Vector for Ymm {
     }
 
     #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(_mm256_sub_epi32(self.0, other.0)) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(_mm256_mullo_epi32(self.0, other.0)) }
-    }
-
-    #[inline(always)]
     unsafe fn shift_right<const BITS: i32>(self) -> Self {
         // SAFETY: the caller vouches for the instructions.
         unsafe { Self(_mm256_srli_epi32::<BITS>(self.0)) }

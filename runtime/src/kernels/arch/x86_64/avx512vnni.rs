@@ -59,18 +59,6 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(_mm512_sub_epi32(self.0, other.0)) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: the caller vouches for the instructions.
-        unsafe { Self(_mm512_mullo_epi32(self.0, other.0)) }
-    }
-
-    #[inline(always)]
     unsafe fn shift_right<const BITS: i32>(self) -> Self {
         // SAFETY: the caller vouches for the instructions.
         unsafe { Self(_mm512_srlv_epi32(self.0, _mm512_set1_epi32(BITS))) }

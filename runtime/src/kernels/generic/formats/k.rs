@@ -1,8 +1,8 @@
 //! Blocks of eight groups.
 
 use super::{
-    Extra, How, Layout, Sink, Weights, affine, first_half, high, high_for, join, low, nibbles, raise,
-    second_half, symmetric, unsigned,
+    Extra, How, Layout, Sink, Weights, add_unsigned, affine, first_half, high, high_for, join, low, nibbles,
+    raise, scaled, second_half, unsigned,
 };
 use crate::kernels::activations::Group;
 use crate::kernels::generic::vector::{Dot, Vector};
@@ -182,7 +182,10 @@ impl Layout for Q6_K {
                     } else {
                         (pair.shift_left::<8>(), pair)
                     };
-                    let scales = [first.shift_right_signed::<24>(), second.shift_right_signed::<24>()];
+                    let scales = [
+                        first.shift_right_signed::<24>().to_float(),
+                        second.shift_right_signed::<24>().to_float(),
+                    ];
                     let extra = Extra { scales, ..Extra::none() };
                     sink.take::<{ 4 * $half + $layer }>(Weights { levels, scale, extra });
                 };
@@ -211,21 +214,28 @@ impl Layout for Q6_K {
     unsafe fn terms<V: Vector, D: Dot<V>, const P: usize>(
         weights: &Weights<V>,
         x: [&Group; P],
-        how: How,
+        _: How,
     ) -> [V::Float; P] {
         // SAFETY: the caller vouches for the instructions; each half of a group has 16 levels.
         unsafe {
             let (first, second) = (first_half(&weights.levels), second_half(&weights.levels));
-            let mut products = unsigned::<V, D, 4, 63, P>(first, x, 0, how.alone);
-            let second = unsigned::<V, D, 4, 63, P>(second, x, 16, how.alone);
-            let [first_scale, second_scale] = weights.extra.scales;
+            // Each weight is 32 less.
+            let mut less = [[V::splat(0); P]; 2];
             for p in 0..P {
-                let sums = &x[p].sums;
-                let first = products[p].sub(V::splat_pair(sums, 32, 0)).mul(first_scale);
-                let second = second[p].sub(V::splat_pair(sums, 0, 32)).mul(second_scale);
-                products[p] = first.add(second);
+                less[0][p] = V::splat_pair(&x[p].sums, -32, 0);
+                less[1][p] = V::splat_pair(&x[p].sums, 0, -32);
             }
-            symmetric(weights.scale, products, x)
+            let first = add_unsigned::<V, D, 4, 63, P>(less[0], first, x, 0);
+            let second = add_unsigned::<V, D, 4, 63, P>(less[1], second, x, 16);
+            // Integers below 2^24, so floats are exact here, and cheaper to multiply.
+            let [first_scale, second_scale] = weights.extra.scales;
+            let mut products = [first_scale; P];
+            for p in 0..P {
+                let first = V::mul_floats(first[p].to_float(), first_scale);
+                let second = V::mul_floats(second[p].to_float(), second_scale);
+                products[p] = V::add_floats(first, second);
+            }
+            scaled::<V, P>(weights.scale, products, x)
         }
     }
 }

@@ -107,7 +107,7 @@ fn count_in_valgrind(program: &Path) -> Vec<Count> {
 fn x86_64_step_by_step() {
     let built = target_folder();
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--release", "-p", "ouro-tests", "--bin", "kernel-instructions"])
+        .args(["build", "--locked", "--release", "--bin", "kernel-instructions"])
         .current_dir(repository())
         .env("CARGO_TARGET_DIR", &built)
         .output()

@@ -7,6 +7,7 @@ mod checksums;
 mod cli;
 pub mod commands;
 pub mod compute;
+mod counted;
 pub mod error;
 pub mod generate;
 pub mod gguf_writer;

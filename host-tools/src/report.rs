@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
 
+pub use crate::counted::counted;
+
 /// Everything worth telling about a run.
 #[derive(Debug)]
 pub struct Report {
@@ -178,14 +180,6 @@ impl Report {
         }
         Ok(())
     }
-}
-
-/// `1 token`, `2 tokens`: a number and what it counts, a noun whose plural takes an s.
-#[must_use]
-pub fn counted(number: impl fmt::Display, noun: &str) -> String {
-    let number = number.to_string();
-    let ending = if number == "1" { "" } else { "s" };
-    format!("{number} {noun}{ending}")
 }
 
 /// `512 B`, `1.5 KiB`, `98 MiB`: three digits at most before the unit, powers of 1024.

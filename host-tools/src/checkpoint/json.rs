@@ -1,7 +1,7 @@
 //! A JSON file whose keys are asked for one by one, each error naming file and key.
 
 use super::CheckpointError;
-use crate::report::counted;
+use crate::counted::counted;
 use serde_json::{Map, Value};
 use std::{
     fs::File,

@@ -4,6 +4,7 @@
 use super::*;
 use crate::arena::Arena;
 use crate::kernels::Alone;
+use crate::kernels::elements::{Source, UNIT};
 use crate::kernels::halves::Software;
 use crate::kv::Stored;
 use crate::kv::{KvSettings, KvShape, KvSharing, KvType};

@@ -4,7 +4,7 @@
 use ouro_runtime::arena::Arena;
 use ouro_runtime::fingerprint::{self, Seen};
 use ouro_runtime::gguf::Gguf;
-use ouro_runtime::kernels::{Backend, Workers};
+use ouro_runtime::kernels::{Backend, SmallestPiece, Workers};
 use ouro_runtime::model::Model;
 use ouro_runtime::session::Session;
 use ouro_runtime::store::MemoryStore;
@@ -17,7 +17,7 @@ use std::path::Path;
 const HASHES: &str = include_str!("../../tests/data/hashes.txt");
 const PROMPT: [u32; 7] = [175, 462, 33, 245, 459, 222, 73];
 
-/// Each piece on its own thread, the last one first.
+/// Each piece on its own thread, the last one first, and however small it is.
 #[derive(Debug)]
 struct Threads(usize);
 
@@ -32,6 +32,10 @@ impl Workers for Threads {
                 scope.spawn(move || work(piece));
             }
         });
+    }
+
+    fn smallest_piece(&self) -> SmallestPiece {
+        SmallestPiece { matrix: 1, attention: 1 }
     }
 }
 

@@ -2,7 +2,7 @@
 //! to those of the f32 path.
 
 use ouro_runtime::depth::FixedDepth;
-use ouro_runtime::kernels::{Backend, Workers};
+use ouro_runtime::kernels::{Backend, SmallestPiece, Workers};
 use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
 use ouro_runtime::sample::argmax;
 use ouro_runtime::session::{Feed, Session, Settings};
@@ -48,7 +48,7 @@ fn run<S: Store>(session: &mut Session<'_>, store: &mut S, part: usize) -> Vec<u
     bits
 }
 
-/// Each piece on its own thread, the last one first.
+/// Each piece on its own thread, the last one first, and however small it is.
 #[derive(Debug)]
 struct Threads(usize);
 
@@ -63,6 +63,10 @@ impl Workers for Threads {
                 scope.spawn(move || work(piece));
             }
         });
+    }
+
+    fn smallest_piece(&self) -> SmallestPiece {
+        SmallestPiece { matrix: 1, attention: 1 }
     }
 }
 

@@ -15,7 +15,7 @@ pub use cached::{AttentionSizes, CachedAttention};
 use super::hadamard;
 use super::halves::{Halves, LANES, Portable};
 use super::math::sqrt;
-use super::workers::deal;
+use super::workers::{deal, pieces};
 use super::{Backend, Workers};
 use crate::kv::KvCache;
 use core::marker::PhantomData;
@@ -25,8 +25,6 @@ use tile::Tile;
 const BLOCK: usize = 2 * LANES;
 /// Queries for which K and V are read together.
 const TILE: usize = 8;
-/// Below this many products a piece is not worth handing to another thread: `README.md`, "Threads".
-const SMALLEST_PIECE: usize = 1 << 15;
 
 /// Who attends to what.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +62,7 @@ pub(crate) fn attention(
     let job = Job { heads, scale, q, out: out.as_mut_ptr(), lifetime: PhantomData };
     let tiles = (rows * group).div_ceil(TILE) * kv_heads;
     let products = 2 * q.len().saturating_mul(kv.len() + rows.div_ceil(2));
-    let pieces = (products / SMALLEST_PIECE).min(workers.count()).min(tiles).max(1);
+    let pieces = pieces(workers, products, workers.smallest_piece().attention).min(tiles);
     // Later rows read more positions, so tiles are dealt out in turn.
     let work = |piece: usize| backend.run(Piece { job: &job, first: piece, step: pieces });
     deal(workers, pieces, &work);

@@ -39,8 +39,8 @@ pub use check::Mismatch;
 pub use handoff::{Handoff, Helper};
 pub use readout::Readout;
 pub(crate) use swiglu::swiglu;
-use workers::deal;
-pub use workers::{Alone, Workers};
+pub use workers::{Alone, SmallestPiece, Workers};
+use workers::{deal, pieces};
 
 use crate::arena::{Arena, ArenaFull};
 use activations::{GROUP, Group, quantize_with};
@@ -116,8 +116,6 @@ impl Input<'_> {
     }
 }
 
-/// Below this many products a piece is not worth handing to another thread: `README.md`, "Threads".
-const SMALLEST_PIECE: usize = 1 << 16;
 /// Pieces begin at multiples of this many rows: a register's lanes, or several of them.
 const PIECE_ROWS: usize = 16;
 
@@ -134,7 +132,7 @@ pub fn matmul_groups(
     let Some(job) = Job::new(weights, x, out) else { return };
     let rows = job.rows();
     let products = rows.saturating_mul(x.len()).saturating_mul(GROUP);
-    let pieces = (products / SMALLEST_PIECE).clamp(1, workers.count().max(1));
+    let pieces = pieces(workers, products, workers.smallest_piece().matrix);
     let piece_rows = rows.div_ceil(pieces.max(1)).next_multiple_of(PIECE_ROWS);
     let work = |piece: usize| {
         let start = piece.saturating_mul(piece_rows).min(rows);

@@ -12,6 +12,31 @@ pub trait Workers: Debug + Sync {
 
     /// Calls `work` once with each of `0..pieces`, and returns when all calls have.
     fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync));
+
+    /// What is worth a worker of its own here.
+    fn smallest_piece(&self) -> SmallestPiece {
+        SmallestPiece::MEASURED
+    }
+}
+
+/// How large a piece of work is at least, unless it is all there is. Handing over a smaller one costs about
+/// what it saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SmallestPiece {
+    /// Integer products of a matrix.
+    pub matrix: usize,
+    /// f32 products of attention.
+    pub attention: usize,
+}
+
+impl SmallestPiece {
+    /// For threads that are awake, on a workstation: `README.md`, "Threads".
+    pub const MEASURED: Self = Self { matrix: 1 << 16, attention: 1 << 15 };
+}
+
+/// Into how many pieces so many products are divided, each of at least `smallest`.
+pub(super) fn pieces(workers: &dyn Workers, products: usize, smallest: usize) -> usize {
+    (products / smallest.max(1)).clamp(1, workers.count().max(1))
 }
 
 /// Calls `work` exactly once with each of `0..pieces`, whatever `workers` does: what writes to

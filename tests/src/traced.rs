@@ -33,7 +33,8 @@ pub enum Then {
 }
 
 /// Runs the program at `path` with `input` on its standard input, and asks `then` about each of its system
-/// calls. `None` where tracing is forbidden, as in some containers.
+/// calls. `None` where tracing is forbidden, or system calls can't be told from other stops, as in some
+/// containers.
 ///
 /// # Panics
 /// If it can't be run.
@@ -59,6 +60,10 @@ pub fn run_traced(
     let options = [Options::PTRACE_O_TRACESYSGOOD, Options::PTRACE_O_TRACECLONE, Options::PTRACE_O_TRACEEXEC];
     let options = options.into_iter().fold(Options::PTRACE_O_EXITKILL, Options::union);
     ptrace::setoptions(main, options).expect("it has stopped");
+    if ptrace::syscall_info(main).is_err() {
+        child.kill().and_then(|()| child.wait()).expect("it has stopped");
+        return None;
+    }
     go_on(main, None);
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(&[b"\n", input].concat()).expect("less than a pipe holds");

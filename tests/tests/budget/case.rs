@@ -8,6 +8,8 @@ use ouro_runtime::session::Settings;
 use ouro_runtime::store::{Fault, Faulty, MemoryStore, Pin, Pinned, Span};
 use ouro_tests::model_draft::{Draft, FFN, HIDDEN, VOCAB, draft};
 use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -161,6 +163,22 @@ prop_compose! {
     ) -> Case {
         let budget = Budget { loops, bytes, energy, fallback, token_time, answer_time };
         Case { seed, layers, settings, budget, policy, ticks, prompt, tokens, pins, lacking }
+    }
+}
+
+/// Judges so many random runs. A failure names the simplest run that fails, and the seed of all of them.
+pub(crate) fn judge_all<S: Strategy>(cases: u32, runs: &S, judge: impl Fn(S::Value)) {
+    let mut config = Config { cases, failure_persistence: None, ..Config::default() };
+    if matches!(config.rng_seed, RngSeed::Random) {
+        config.rng_seed = RngSeed::Fixed(RandomState::new().hash_one(cases));
+    }
+    let seed = config.rng_seed;
+    let result = TestRunner::new(config).run(runs, |run| {
+        judge(run);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("PROPTEST_RNG_SEED={seed}: {error}");
     }
 }
 

@@ -3,14 +3,13 @@
 mod case;
 mod time;
 
-use case::{Case, Hands, Pinning, Policy, case, fetched, model_file, pins, ticking};
+use case::{Case, Hands, Pinning, Policy, case, fetched, judge_all, model_file, pins, ticking};
 use ouro_runtime::depth::{Bucket, Budget, ExitPolicy, FixedDepth, LOOP, Left, LoopState, Margin, Needs};
 use ouro_runtime::depth::{QExit, Reason, StepDifference, TopProbability};
 use ouro_runtime::model::Model;
 use ouro_runtime::session::{Depth, Feed, Session, SessionError, Settings, Step};
 use ouro_runtime::store::{MemoryStore, Pin, Pinned, Store};
 use ouro_tests::harness::{StopAt, open, session};
-use proptest::test_runner::{Config, TestRunner};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -364,14 +363,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 fn every_token_within_its_budget() {
     let cases = 5000;
     let seen = RefCell::new(BTreeMap::new());
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let result = TestRunner::new(config).run(&case(), |case| {
-        judge(&case, &mut seen.borrow_mut());
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    judge_all(cases, &case(), |case| judge(&case, &mut seen.borrow_mut()));
     let seen = seen.into_inner();
     println!("{cases} runs; tokens that stopped by: {seen:?}");
     for reason in

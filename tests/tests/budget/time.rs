@@ -1,7 +1,7 @@
 //! The time that work takes at most, on machines whose rates are known.
 
 use super::Overheard;
-use super::case::{Case, Hands, Pinning, case, fetched, model_file, pins, ticking};
+use super::case::{Case, Hands, Pinning, case, fetched, judge_all, model_file, pins, ticking};
 use ouro_runtime::clock::Clock;
 use ouro_runtime::depth::{ExitPolicy, FixedDepth, Needs};
 use ouro_runtime::session::{Cost, Feed, Rates, Session, SessionError, Settings, Step};
@@ -9,7 +9,6 @@ use ouro_runtime::store::{MemoryStore, Pin, Pinned, Store};
 use ouro_tests::harness::{open, session};
 use ouro_tests::model_draft::draft;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -118,18 +117,13 @@ fn rate() -> impl Strategy<Value = u64> {
 
 #[test]
 fn no_run_takes_longer_than_the_worst_case() {
-    let config = Config { cases: 2000, failure_persistence: None, ..Config::default() };
     let longest = Cell::new(0f64);
-    let result = TestRunner::new(config).run(&(case(), rate(), rate(), any::<bool>()), |drawn| {
+    judge_all(2000, &(case(), rate(), rate(), any::<bool>()), |drawn| {
         let (case, macs_per_second, bytes_per_second, overlaps) = drawn;
         let rates = Rates { macs_per_second, bytes_per_second };
         let share = share(&case, Machine { rates, overlaps, nanos: AtomicU64::new(0) });
         longest.set(longest.get().max(share));
-        Ok(())
     });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
     println!("the longest run took {:.3} of its worst case", longest.get());
     assert!(longest.get() > 0.9, "the worst case is far from every run: {:.3}", longest.get());
 }

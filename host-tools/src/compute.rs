@@ -64,7 +64,9 @@ impl ComputeArgs {
         Ok((self.backend()?, pool.map_err(|error| Error::Other(error.into()))?))
     }
 
-    fn threads(&self) -> usize {
+    /// How many threads there will be.
+    #[must_use]
+    pub fn threads(&self) -> usize {
         self.threads.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from)
     }
 

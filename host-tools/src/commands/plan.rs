@@ -152,7 +152,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let (settings, prompt) = settings(args, &opened.model)?;
     note_untrained(settings.max_loops, settings.context, opened.model.config());
     let has_sums = args.model.verify != Verify::Never && has_sums(&mut store, &opened)?;
-    let usual = if is_mapped { FIRMWARE } else { Demand::usual_program() };
+    // A board has a few cores.
+    let threads =
+        if board.is_some() { args.compute.threads.map_or(1, usize::from) } else { args.compute.threads() };
+    let usual = if is_mapped { FIRMWARE } else { Demand::usual_program(threads) };
     let program = args.program.unwrap_or(usual);
     let whose = board.filter(|_| args.ram.ram.is_none()).map(|board| board.name);
     let demand = Demand { has_sums, program, board: whose, ..Demand::of(&store, &opened, &settings) };

@@ -104,9 +104,11 @@ const PAGE: usize = 4096;
 
 /// The program itself at most, as long as it does nothing unusual: measured on x86-64, with a chat
 /// template and two threads, 9.1 MiB of which 2 MiB are [`GROWTH`]. A fixed figure, so that the same
-/// memory is always divided in the same way; each thread more takes 24 KiB, so from about forty on a run
-/// finds more than this.
+/// memory is always divided in the same way; there is room in it for [`THREADS`].
 const PROGRAM: usize = 10 << 20;
+/// Threads that `PROGRAM` has room for, and bytes that each more takes, most of it stack.
+const THREADS: usize = 40;
+const THREAD: usize = 24 << 10;
 /// What the program still touches after memory was divided.
 const GROWTH: usize = 2 << 20;
 
@@ -138,10 +140,10 @@ impl<'d> Demand<'d> {
         PROGRAM.max(found.saturating_add(GROWTH))
     }
 
-    /// The usual size of the program.
+    /// The usual size of the program with so many threads.
     #[must_use]
-    pub fn usual_program() -> usize {
-        PROGRAM
+    pub fn usual_program(threads: usize) -> usize {
+        PROGRAM.saturating_add(threads.saturating_sub(THREADS).saturating_mul(THREAD))
     }
 
     /// Divides memory: first what is needed, then, in what is left of `ram`, weights that stay.

@@ -242,6 +242,7 @@ impl Generator<'_, '_, '_> {
             _ => return fed.map(|()| &[][..]).map_err(session_error),
         };
         self.session.feed(part, feed).map_err(session_error)?;
+        self.session.skip_answer();
         Ok(rest)
     }
 

@@ -1,6 +1,8 @@
 //! Saved caches: what is restored goes on with the same bits, and what can't be is refused by name.
 
-use ouro_runtime::depth::{Bucket, Budget, FixedDepth, LOOP, Left, QExit, Reason};
+use ouro_runtime::depth::{
+    Bucket, Budget, ExitPolicy, FixedDepth, LOOP, Left, QExit, Reason, TopProbability,
+};
 use ouro_runtime::kernels::Backend;
 use ouro_runtime::kv::{KvSettings, KvSharing, KvType};
 use ouro_runtime::session::{Feed, Identity, RestoreError, Session, Settings, StateError};
@@ -270,5 +272,40 @@ fn what_was_left_of_the_same_budget_is_left() {
         let mut without = session(model, settings(KvSharing::Last, KvType::F16, 3, 40));
         restore(&mut without, IDENTITY, &saved).unwrap();
         assert_eq!(without.budget_left(), Left::default());
+    }
+}
+
+/// Parts of a prompt whose answer is skipped leave the same cache behind, and no head is computed.
+#[test]
+fn a_skipped_answer_changes_nothing_later() {
+    let Loaded { mut store, model, .. } = load(&golden(LIVELY));
+    let policies: [&dyn ExitPolicy; 3] = [&FixedDepth, &QExit(0.4), &TopProbability(0.05)];
+    for (sharing, policy) in
+        KvSharing::ALL.iter().flat_map(|sharing| policies.map(|policy| (*sharing, policy)))
+    {
+        let window = if sharing == KvSharing::PerLoop { 0 } else { 3 };
+        let mut read = |skips: bool| {
+            let mut session = session(model, settings(sharing, KvType::F16, window, 64));
+            for (part, feed) in [(&PROMPT[..5], Feed::Prompt), (&PROMPT[5..10], Feed::More)] {
+                session.feed(part, feed).unwrap();
+                if skips {
+                    session.skip_answer();
+                }
+                let depth = session.run(&mut store, policy).unwrap();
+                assert!(!skips || (depth.loops, depth.reason) == (4, Reason::Fixed), "{depth:?}");
+            }
+            let heads = session.counters().heads;
+            session.feed(&PROMPT[10..], Feed::More).unwrap();
+            let answer = session.run(&mut store, policy).unwrap();
+            let saved = save(&mut session, b"");
+            session.feed(&[7], Feed::Generated).unwrap();
+            session.skip_answer();
+            let next = session.run(&mut store, policy).unwrap();
+            let logits: Vec<_> = session.logits().iter().map(|logit| logit.to_bits()).collect();
+            (heads, (answer, saved, next, logits))
+        };
+        let ((asked, expected), (skipped, found)) = (read(false), read(true));
+        assert!(asked >= 2 && skipped == 0, "{sharing:?}: {asked} heads, {skipped}");
+        assert!(found == expected, "{sharing:?}");
     }
 }

@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::ram::{Demand, Division, PinChoice, Place};
 use ouro_runtime::depth::Needs;
 use ouro_runtime::kv::KvType;
-use ouro_runtime::model::{Model, Tiles};
+use ouro_runtime::model::{Config, Model, Tiles};
 use ouro_runtime::session::{Cost, Fetches, Settings, Work};
 use ouro_runtime::store::SliceStore;
 use overlap::Step;
@@ -247,18 +247,29 @@ impl<'d> Plan<'d> {
     /// The longest prompt, from an empty cache.
     fn prefill(&self, machine: &Machine) -> Time {
         let (prompt, rows) = (self.ask.prompt, self.demand.settings.rows.max(1));
-        let (full, rest) = (prompt / rows, prompt % rows);
-        // From one full part to the next only what is read of K and V grows, and evenly: the mean of the first
-        // and the last is that of all, or a little more where it takes over as the limit on the way.
-        let last = self.part(machine, full.saturating_sub(1) * rows, rows);
-        let time = self.part(machine, 0, rows).plus(last).times(full as f64 / 2.0);
-        if rest == 0 { time } else { time.plus(self.part(machine, full * rows, rest)) }
+        let before = prompt.saturating_sub(1) / rows;
+        let last = self.part(machine, before * rows, prompt - before * rows, true);
+        if before == 0 {
+            return last;
+        }
+        // From one of those before it to the next only what is read of K and V grows, and evenly: the mean of
+        // the first and the last is that of all, or a little more where it takes over as the limit on the way.
+        let both =
+            self.part(machine, 0, rows, false).plus(self.part(machine, (before - 1) * rows, rows, false));
+        both.times(before as f64 / 2.0).plus(last)
     }
 
-    /// So many positions of a prompt at once, after `older` ones.
-    fn part(&self, machine: &Machine, older: usize, rows: usize) -> Time {
+    /// So many positions of a prompt at once, after `older` ones; with the output head if they are the last.
+    fn part(&self, machine: &Machine, older: usize, rows: usize, is_last: bool) -> Time {
         let depth = self.demand.settings.max_loops;
-        let cost = self.cost(depth, Work { older, prompt: rows, ..Work::default() });
+        let mut cost = self.cost(depth, Work { older, prompt: rows, ..Work::default() });
+        if !is_last {
+            let Config { vocab, hidden, .. } = self.demand.model.config();
+            let head: f64 = self.head.iter().map(|piece| piece.bytes).sum();
+            cost.macs -= cost.heads * (vocab * hidden) as u64;
+            cost.bytes -= cost.heads * head as u64;
+            cost.heads = 0;
+        }
         let reads = depth * (rows * older + rows * (rows + 1) / 2);
         self.time(machine, cost, Task { depth, rows, reads, kv: machine.prompt_kv })
     }

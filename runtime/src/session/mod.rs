@@ -260,6 +260,16 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Has nobody ask what follows the prompt that is in flight, or the part of one: its rest is fed next.
+    /// Neither the output head is computed then nor a policy asked, [`Step::Done`] names the last loop, and
+    /// [`logits`](Self::logits) and [`readout`](Self::readout) stay as they are. The cache is the same. Of a
+    /// generated token, or once a step was made, this changes nothing.
+    pub fn skip_answer(&mut self) {
+        if self.feed != Feed::Generated && self.phase == (Phase::Layer { t: 0, layer: 0 }) {
+            self.answer = Some(Depth { loops: self.settings.max_loops, reason: Reason::Fixed });
+        }
+    }
+
     /// One bounded piece of work on what is in flight.
     ///
     /// # Errors
@@ -362,7 +372,8 @@ impl<'a> Session<'a> {
         // Of a prompt, loops after the one that answers are in the cache too; its last position has
         // read all of them.
         let last = self.hidden(self.in_flight - 1);
-        if !self.readout.is_finite() || !last.iter().all(|h| h.is_finite()) {
+        let is_finite = self.logits_of_loop == 0 || self.readout.is_finite();
+        if !is_finite || !last.iter().all(|h| h.is_finite()) {
             return Err(SessionError::NotANumber);
         }
         self.keep_ids(self.kv.len());

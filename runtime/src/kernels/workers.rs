@@ -71,7 +71,7 @@ pub(super) fn share<T: Send>(
     smallest: usize,
     work: &(dyn Fn(usize, &mut [T]) + Sync),
 ) {
-    let pieces = (values.len() / smallest).clamp(1, workers.count().max(1));
+    let pieces = pieces(workers, values.len(), smallest);
     let part = values.len().div_ceil(pieces).max(1);
     let parts = Parts(values);
     deal(workers, pieces, &|piece| {

@@ -21,8 +21,8 @@ pub(crate) struct Weights<V: Vector> {
 pub(crate) struct Extra<V: Vector> {
     /// What is added to scaled levels.
     minimum: V::Float,
-    /// Integer scales of the first and second 16 levels, as floats.
-    scales: [V::Float; 2],
+    /// Integer scales of the first and second 16 levels.
+    scales: [V; 2],
 }
 
 /// What to do with weights that were unpacked.
@@ -69,7 +69,7 @@ impl<V: Vector> Extra<V> {
     #[inline(always)]
     unsafe fn none() -> Self {
         // SAFETY: the caller vouches for the instructions.
-        unsafe { Self { minimum: V::splat_float(0.0), scales: [V::splat_float(0.0); 2] } }
+        unsafe { Self { minimum: V::splat_float(0.0), scales: [V::splat(0); 2] } }
     }
 
     #[inline(always)]

@@ -34,6 +34,17 @@ pub(crate) trait Vector: Copy {
     unsafe fn shift_left<const BITS: i32>(self) -> Self;
     /// The lanes as signed integers.
     unsafe fn to_float(self) -> Self::Float;
+    /// `values[0] * factors[0] + values[1] * factors[1]`, where all of these are below 2^24: so floats, which
+    /// many CPUs multiply in half of the time, are exact.
+    #[inline(always)]
+    unsafe fn weighted_sum(values: [Self; 2], factors: [Self; 2]) -> Self::Float {
+        // SAFETY: as the caller says.
+        unsafe {
+            let first = Self::mul_floats(values[0].to_float(), factors[0].to_float());
+            let second = Self::mul_floats(values[1].to_float(), factors[1].to_float());
+            Self::add_floats(first, second)
+        }
+    }
     /// The low 16 bits of each lane as an f16; the others count for nothing.
     unsafe fn half_to_float(self) -> Self::Float;
 

@@ -83,6 +83,16 @@ impl Vector for Quad {
         unsafe { vcvtq_f32_s32(self.0) }
     }
 
+    /// Integers need one conversion instead of two.
+    #[inline(always)]
+    unsafe fn weighted_sum(values: [Self; 2], factors: [Self; 2]) -> float32x4_t {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let first = vmulq_s32(values[0].0, factors[0].0);
+            Self(vmlaq_s32(first, values[1].0, factors[1].0)).to_float()
+        }
+    }
+
     #[inline(always)]
     unsafe fn half_to_float(self) -> float32x4_t {
         // SAFETY: the caller vouches for the instructions.

@@ -182,10 +182,7 @@ impl Layout for Q6_K {
                     } else {
                         (pair.shift_left::<8>(), pair)
                     };
-                    let scales = [
-                        first.shift_right_signed::<24>().to_float(),
-                        second.shift_right_signed::<24>().to_float(),
-                    ];
+                    let scales = [first.shift_right_signed::<24>(), second.shift_right_signed::<24>()];
                     let extra = Extra { scales, ..Extra::none() };
                     sink.take::<{ 4 * $half + $layer }>(Weights { levels, scale, extra });
                 };
@@ -227,13 +224,9 @@ impl Layout for Q6_K {
             }
             let first = add_unsigned::<V, D, 4, 63, P>(less[0], first, x, 0);
             let second = add_unsigned::<V, D, 4, 63, P>(less[1], second, x, 16);
-            // Integers below 2^24, so floats are exact here, and cheaper to multiply.
-            let [first_scale, second_scale] = weights.extra.scales;
-            let mut products = [first_scale; P];
+            let mut products = [weights.scale; P];
             for p in 0..P {
-                let first = V::mul_floats(first[p].to_float(), first_scale);
-                let second = V::mul_floats(second[p].to_float(), second_scale);
-                products[p] = V::add_floats(first, second);
+                products[p] = V::weighted_sum([first[p], second[p]], weights.extra.scales);
             }
             scaled::<V, P>(weights.scale, products, x)
         }

@@ -1,5 +1,5 @@
-//! From which size on a second thread pays: one product, or attention of one position, on one thread and
-//! divided between two whatever its size, in turns, so that what else the machine does slows both. At the
+//! From which size on a second thread pays: one product, attention of one position, quantizing or SiLU, on one
+//! thread and divided between two whatever its size, in turns, so that what else the machine does slows both. At the
 //! end the median ratio for each size, as a table: above 1, two are faster.
 #![allow(missing_docs)]
 
@@ -8,10 +8,10 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use ouro::compute::ComputeArgs;
 use ouro_quant::Format;
 use ouro_runtime::arena::Arena;
-use ouro_runtime::kernels::activations::{GROUP, Group, quantize};
+use ouro_runtime::kernels::activations::{GROUP, Group, quantize, quantize_with};
 use ouro_runtime::kernels::reference::WeightRows;
 use ouro_runtime::kernels::{
-    Alone, AttentionSizes, Backend, CachedAttention, SmallestPiece, Workers, matmul_groups,
+    Alone, AttentionSizes, Backend, CachedAttention, SmallestPiece, Workers, matmul_groups, swiglu,
 };
 use ouro_runtime::kv::KvType;
 use ouro_tests::Random;
@@ -29,6 +29,8 @@ const ATTENTION: RangeInclusive<u32> = 12..=19;
 /// Weights that are used in turn: as many as the built-in model has, which a core's own cache holds, and
 /// more than it holds.
 const RINGS: [(&str, usize); 2] = [("L2", 512 << 10), ("L3", 32 << 20)];
+/// Values that are quantized, or go through SiLU.
+const VALUES: RangeInclusive<u32> = 10..=17;
 /// How long one thread works before it is two's turn, about.
 const TURN: Duration = Duration::from_micros(200);
 
@@ -46,7 +48,7 @@ impl Workers for Always {
     }
 
     fn smallest_piece(&self) -> SmallestPiece {
-        SmallestPiece { matrix: 1, attention: 1 }
+        SmallestPiece { matrix: 1, attention: 1, values: 1 }
     }
 }
 
@@ -201,5 +203,31 @@ fn attention(criterion: &mut Criterion) {
     table.print(ATTENTION);
 }
 
-criterion_group!(benches, matrices, attention);
+/// What is done with values one by one, or in groups of a few.
+fn elementwise(criterion: &mut Criterion) {
+    let (two, mut table) = (two(), Table::default());
+    let mut group = criterion.benchmark_group("handoff-values");
+    short(&mut group);
+    for log in VALUES {
+        let count = 1 << log;
+        let (x, up) = (values(count, 1), values(count, 2));
+        let mut groups: Vec<Group> = vec![bytemuck::Zeroable::zeroed(); count / GROUP];
+        let mut gate = x.clone();
+        for backend in back_ends() {
+            table.row(&mut group, (format!("quantizing {backend}"), log), &two, |workers| {
+                quantize_with(backend, workers, black_box(&x), &mut groups);
+                black_box(groups.iter().step_by(2).fold(0, |all, group| all ^ group.sums[0]));
+            });
+            table.row(&mut group, (format!("SiLU {backend}"), log), &two, |workers| {
+                gate.copy_from_slice(black_box(&x));
+                swiglu(backend, workers, &mut gate, black_box(&up));
+                black_box(gate.iter().step_by(16).fold(0, |all, x| all ^ x.to_bits()));
+            });
+        }
+    }
+    group.finish();
+    table.print(VALUES);
+}
+
+criterion_group!(benches, matrices, attention, elementwise);
 criterion_main!(benches);

@@ -48,7 +48,7 @@ fn ouro(
         call.read_of(model).and_then(&mut *fault).map_or(Then::Returns, Then::Fails)
     });
     if ran.is_none() {
-        skip("ptrace is forbidden here, as in some containers");
+        skip("ptrace, or what it tells of system calls, is forbidden here, as in some containers");
     }
     ran
 }

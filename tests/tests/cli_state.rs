@@ -227,7 +227,7 @@ fn a_kill_leaves_the_old_file_or_the_new_one() {
             if calls == last { Then::Kills } else { Then::Returns }
         });
         let Some(ran) = ran else {
-            skip("ptrace is forbidden here, as in some containers");
+            skip("ptrace, or what it tells of system calls, is forbidden here, as in some containers");
             return;
         };
         match std::fs::read(&file).unwrap() {

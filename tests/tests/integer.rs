@@ -66,7 +66,7 @@ impl Workers for Threads {
     }
 
     fn smallest_piece(&self) -> SmallestPiece {
-        SmallestPiece { matrix: 1, attention: 1 }
+        SmallestPiece { matrix: 1, attention: 1, values: 1 }
     }
 }
 

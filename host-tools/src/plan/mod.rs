@@ -265,9 +265,10 @@ impl<'d> Plan<'d> {
         let mut cost = self.cost(depth, Work { older, prompt: rows, ..Work::default() });
         if !is_last {
             let Config { vocab, hidden, .. } = self.demand.model.config();
-            let head: f64 = self.head.iter().map(|piece| piece.bytes).sum();
+            let tiles = self.demand.model.head_tiles(self.division.max_tile);
+            let head: u64 = tiles.map(|tile| tile.span.len as u64).sum();
             cost.macs -= cost.heads * (vocab * hidden) as u64;
-            cost.bytes -= cost.heads * head as u64;
+            cost.bytes -= cost.heads * head;
             cost.heads = 0;
         }
         let reads = depth * (rows * older + rows * (rows + 1) / 2);

@@ -22,9 +22,6 @@ pub struct Group {
     pub levels: [[i8; 16]; 2],
 }
 
-/// Fewer groups are not worth handing to another thread.
-const SMALLEST_PIECE: usize = 1 << 7;
-
 /// Groups whose largest magnitude is below this, 2^-100, count as zero: so no scale is subnormal,
 /// which some vector units flush to zero.
 const SMALLEST: f32 = f32::from_bits((127 - 100) << 23);
@@ -37,9 +34,9 @@ pub fn quantize(x: &[f32], groups: &mut [Group]) {
     }
 }
 
-/// [`quantize`], by several threads and with wide registers.
-pub(super) fn quantize_with(backend: Backend, workers: &dyn Workers, x: &[f32], groups: &mut [Group]) {
-    share(workers, groups, SMALLEST_PIECE, &|first, groups| {
+/// [`quantize`], by several threads and with a back end's registers.
+pub fn quantize_with(backend: Backend, workers: &dyn Workers, x: &[f32], groups: &mut [Group]) {
+    share(workers, groups, GROUP, &|first, groups| {
         backend.run(Quantize { x: x.get(first * GROUP..).unwrap_or_default(), groups });
     });
 }
@@ -99,11 +96,24 @@ fn round_even(x: f32) -> i8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::workers::tests::Backwards;
     use super::*;
 
+    /// By the definition, as by each back end and several workers.
     fn one(x: [f32; GROUP]) -> Group {
         let mut group = [Group::zeroed()];
         quantize(&x, &mut group);
+        for backend in Backend::available() {
+            // The group is first, in the middle and last, among others.
+            let mut many = [[0.3; GROUP]; 7];
+            (many[0], many[3], many[6]) = (x, x, x);
+            let mut found = [Group::zeroed(); 7];
+            quantize_with(backend, &Backwards(3), many.as_flattened(), &mut found);
+            for i in [0, 3, 6] {
+                let (found, expected) = (bytemuck::bytes_of(&found[i]), bytemuck::bytes_of(&group[0]));
+                assert_eq!(found, expected, "{backend}, group {i} of {x:?}");
+            }
+        }
         group[0]
     }
 

@@ -38,7 +38,7 @@ pub use check::Mismatch;
 #[cfg(target_has_atomic = "ptr")]
 pub use handoff::{Handoff, Helper};
 pub use readout::Readout;
-pub(crate) use swiglu::swiglu;
+pub use swiglu::swiglu;
 pub use workers::{Alone, SmallestPiece, Workers};
 use workers::{deal, pieces};
 

@@ -1,8 +1,7 @@
 //! Who does the work: one core, or several.
 
-#![allow(unsafe_code)] // threads write to different parts of one slice
-
 use core::fmt::Debug;
+use core::marker::PhantomData;
 
 /// Runs pieces of work that do not depend on each other. On the host this is a pool of threads;
 /// no result depends on which piece runs where or when.
@@ -27,16 +26,18 @@ pub struct SmallestPiece {
     pub matrix: usize,
     /// f32 products of attention.
     pub attention: usize,
+    /// Values that are quantized, or go through SiLU.
+    pub values: usize,
 }
 
 impl SmallestPiece {
     /// For threads that are awake, on a workstation: `README.md`, "Threads".
-    pub const MEASURED: Self = Self { matrix: 1 << 16, attention: 1 << 15 };
+    pub const MEASURED: Self = Self { matrix: 1 << 16, attention: 1 << 15, values: 1 << 13 };
 }
 
-/// Into how many pieces so many products are divided, each of at least `smallest`.
-pub(super) fn pieces(workers: &dyn Workers, products: usize, smallest: usize) -> usize {
-    (products / smallest.max(1)).clamp(1, workers.count().max(1))
+/// Into how many pieces so much is divided, each of at least `smallest`.
+pub(super) fn pieces(workers: &dyn Workers, all: usize, smallest: usize) -> usize {
+    (all / smallest.max(1)).clamp(1, workers.count().max(1))
 }
 
 /// Calls `work` exactly once with each of `0..pieces`, whatever `workers` does: what writes to
@@ -63,41 +64,47 @@ pub(super) fn deal(workers: &dyn Workers, pieces: usize, work: &(dyn Fn(usize) +
     (0..pieces).for_each(work);
 }
 
-/// Calls `work` with all of `values` in parts, each with the index of its first value: as many parts as
-/// there are workers, if none has fewer than `smallest` values.
+/// Calls `work` with all of `places` in parts, each with the index of its first place: at most as many as there
+/// are workers, and none of which is worth less than the smallest piece of values, but the last one. A place is
+/// for so many `values`.
+#[allow(unsafe_code)] // threads write to different parts of one slice
 pub(super) fn share<T: Send>(
     workers: &dyn Workers,
-    values: &mut [T],
-    smallest: usize,
+    places: &mut [T],
+    values: usize,
     work: &(dyn Fn(usize, &mut [T]) + Sync),
 ) {
-    let pieces = pieces(workers, values.len(), smallest);
-    let part = values.len().div_ceil(pieces).max(1);
-    let parts = Parts(values);
+    if cfg!(ouro_size) {
+        return work(0, places);
+    }
+    let pieces = pieces(workers, places.len().saturating_mul(values), workers.smallest_piece().values);
+    let part = places.len().div_ceil(pieces.max(1)).max(1);
+    let parts = Parts(places, PhantomData);
     deal(workers, pieces, &|piece| {
         let start = piece.saturating_mul(part);
-        // SAFETY: parts share no values, and `deal` calls this once for each.
+        // SAFETY: parts share no places, and `deal` calls this once for each.
         work(start, unsafe { parts.get(start, part) });
     });
 }
 
-/// Values that threads share, each a part of them.
-struct Parts<T>(*mut [T]);
+/// Places that threads share, each a part of them.
+struct Parts<'a, T>(*mut [T], PhantomData<&'a mut [T]>);
 
-// SAFETY: no two threads use the same value, as callers of `get` promise, and values may be used by other
-// threads than their owner's.
-unsafe impl<T: Send> Sync for Parts<T> {}
+// SAFETY: no two threads use the same place, as callers of `get` promise, and what is there may be used by other
+// threads than its owner's.
+#[allow(unsafe_code)]
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
-impl<T> Parts<T> {
-    /// `len` values from `start` on, or as many as there are.
+impl<'a, T> Parts<'a, T> {
+    /// `len` places from `start` on, or as many as there are.
     ///
     /// # Safety
-    /// Nobody else uses these values.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, start: usize, len: usize) -> &mut [T] {
+    /// Nobody else uses these places as long as they are borrowed.
+    #[allow(unsafe_code)]
+    unsafe fn get(&self, start: usize, len: usize) -> &'a mut [T] {
         let start = start.min(self.0.len());
         let len = len.min(self.0.len() - start);
-        // SAFETY: within the values, which are borrowed as long as this; the rest as the caller says.
+        // SAFETY: within the slice; the rest as the caller says.
         unsafe { core::slice::from_raw_parts_mut(self.0.cast::<T>().add(start), len) }
     }
 }
@@ -117,12 +124,13 @@ impl Workers for Alone {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use core::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Calls in another order, and some of them twice.
+    /// So many that call in another order, and some of them twice, and share whatever there is.
     #[derive(Debug)]
-    struct Backwards(usize);
+    pub(in super::super) struct Backwards(pub(in super::super) usize);
 
     impl Workers for Backwards {
         fn count(&self) -> usize {
@@ -132,21 +140,30 @@ mod tests {
         fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
             (0..pieces).rev().chain(0..pieces / 2).for_each(work);
         }
+
+        fn smallest_piece(&self) -> SmallestPiece {
+            SmallestPiece { matrix: 1, attention: 1, values: 10 }
+        }
     }
 
     #[test]
-    fn each_value_is_in_one_part() {
+    fn each_place_is_in_one_part() {
         for workers in [0, 1, 2, 3, 7] {
             for len in [0, 1, 9, 10, 19, 20, 64, 71] {
-                let mut values = std::vec![0; len];
-                share(&Backwards(workers), &mut values, 10, &|first, part| {
-                    assert!(part.len() >= 10 || part.len() == len || first + part.len() == len);
-                    for (i, value) in part.iter_mut().enumerate() {
-                        *value += first + i + 1;
-                    }
-                });
-                let expected: std::vec::Vec<_> = (1..=len).collect();
-                assert_eq!(values, expected, "{workers} workers, {len} values");
+                for values in [1, 2] {
+                    let mut places = std::vec![0; len];
+                    let parts = AtomicUsize::new(0);
+                    share(&Backwards(workers), &mut places, values, &|first, part| {
+                        parts.fetch_add(1, Ordering::Relaxed);
+                        assert!(part.len() * values >= 10 || first + part.len() == len);
+                        for (i, place) in part.iter_mut().enumerate() {
+                            *place += first + i + 1;
+                        }
+                    });
+                    let expected: std::vec::Vec<_> = (1..=len).collect();
+                    assert_eq!(places, expected, "{workers} workers, {len} places");
+                    assert_eq!(parts.into_inner(), (len * values / 10).clamp(1, workers.max(1)));
+                }
             }
         }
     }

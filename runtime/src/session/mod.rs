@@ -40,7 +40,8 @@ pub enum Feed {
     /// which of them answers for the last position.
     Prompt,
     /// More of the prompt that was fed last: as [`Prompt`](Self::Prompt), but the time of its answer runs on
-    /// (there is none without a prompt before).
+    /// (there is none without a prompt before). Parts before the last need no answer:
+    /// [`Session::skip_answer`].
     More,
     /// One generated token: stops at the depth that the policy chooses, within the budget.
     Generated,
@@ -67,7 +68,8 @@ pub enum Step {
         /// The loop.
         loops: usize,
     },
-    /// Nothing is in flight any more; [`Session::logits`] holds the answer.
+    /// Nothing is in flight any more; [`Session::logits`] holds the answer, unless it was
+    /// [skipped](Session::skip_answer).
     Done(Depth),
 }
 
@@ -260,8 +262,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Has nobody ask what follows the prompt that is in flight, or the part of one: its rest is fed next.
-    /// Neither the output head is computed then nor a policy asked, [`Step::Done`] names the last loop, and
+    /// Of a prompt's parts but the last, whose answer nobody asks for: [`Feed::More`] is fed next. Neither the output head is computed then nor a policy asked, [`Step::Done`] names the last loop, and
     /// [`logits`](Self::logits) and [`readout`](Self::readout) stay as they are. The cache is the same. Of a
     /// generated token, or once a step was made, this changes nothing.
     pub fn skip_answer(&mut self) {

@@ -34,8 +34,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn shift_left<const BITS: i32>(self) -> Self;
     /// The lanes as signed integers.
     unsafe fn to_float(self) -> Self::Float;
-    /// `values[0] * factors[0] + values[1] * factors[1]`, where all of these are below 2^24: so floats, which
-    /// many CPUs multiply in half of the time, are exact.
+    /// `values[0] * factors[0] + values[1] * factors[1]`, where products and sum are below 2^24: so floats, which
+    /// many CPUs multiply in half of the time, are exact. A zero may be -0, which changes no sum that begins at 0.
     #[inline(always)]
     unsafe fn weighted_sum(values: [Self; 2], factors: [Self; 2]) -> Self::Float {
         // SAFETY: as the caller says.

@@ -157,6 +157,14 @@ fn the_plan_counts_parts() {
     assert!(told.text().contains("prompts up to 12 in parts of 5, "), "{}", told.text());
 }
 
+/// A program has room for the stacks of forty threads, and each more takes 24 KiB.
+#[test]
+fn the_plan_counts_threads() {
+    let program = |threads| json(&["plan", "--threads", threads])["memory"]["program"].as_u64().unwrap();
+    assert_eq!(program("40"), program("1"));
+    assert_eq!(program("100"), program("1") + 60 * (24 << 10));
+}
+
 /// Each part fetches the weights of all layers anew, the last one the head; what positions read of K and V
 /// stays the same.
 #[test]

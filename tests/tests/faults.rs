@@ -255,22 +255,27 @@ fn what_overflows_after_the_answer_is_noticed() {
     let values =
         gguf.tensors().iter().find(|tensor| text(memory.bytes(), tensor.name()) == "blk.0.attn_v.weight");
     let values = values.unwrap().offset;
-    let mut seen = 0;
-    // The exponent of a weight, when it is read for the third loop.
-    let faults = |_, span: Span| {
-        let byte = values.checked_sub(span.offset).filter(|byte| *byte < span.len as u64)? as usize + 3;
-        seen += 1;
-        (seen == 3).then_some(Fault::Flip { byte, mask: 0x40 })
-    };
-    let mut store = Faulty::new(memory.clone(), faults, vec![0; 20_000]);
-    let mut settings = settings(model);
-    settings.kv.element = KvType::F16;
-    let mut session = session(model, settings);
-    session.feed(&PROMPT, Feed::Prompt).unwrap();
-    let found = session.run(&mut store, &AtOnce);
-    assert_eq!((found, store.injected()), (Err(SessionError::NotANumber), 1));
-    // Nothing of it is in the cache.
-    assert_eq!(session.position(), 0);
+    for skips in [false, true] {
+        let mut seen = 0;
+        // The exponent of a weight, when it is read for the third loop.
+        let faults = |_, span: Span| {
+            let byte = values.checked_sub(span.offset).filter(|byte| *byte < span.len as u64)? as usize + 3;
+            seen += 1;
+            (seen == 3).then_some(Fault::Flip { byte, mask: 0x40 })
+        };
+        let mut store = Faulty::new(memory.clone(), faults, vec![0; 20_000]);
+        let mut settings = settings(model);
+        settings.kv.element = KvType::F16;
+        let mut session = session(model, settings);
+        session.feed(&PROMPT, Feed::Prompt).unwrap();
+        if skips {
+            session.skip_answer();
+        }
+        let found = session.run(&mut store, &AtOnce);
+        assert_eq!((found, store.injected()), (Err(SessionError::NotANumber), 1), "skips: {skips}");
+        // Nothing of it is in the cache.
+        assert_eq!(session.position(), 0);
+    }
 }
 
 /// A second look at the same medium, not at the bytes that were wrong.

@@ -28,10 +28,7 @@ const SMALLEST: f32 = f32::from_bits((127 - 100) << 23);
 
 /// Quantizes `x` into as many groups as it has; `x` is a whole number of groups.
 pub fn quantize(x: &[f32], groups: &mut [Group]) {
-    let (chunks, _) = x.as_chunks::<GROUP>();
-    for (group, x) in groups.iter_mut().zip(chunks) {
-        *group = quantize_group(x);
-    }
+    quantize_groups(x, groups);
 }
 
 /// [`quantize`], by several threads and with a back end's registers.
@@ -52,10 +49,15 @@ impl Portable for Quantize<'_> {
         if H::COMPACT {
             return quantize(self.x, self.groups);
         }
-        let (chunks, _) = self.x.as_chunks::<GROUP>();
-        for (group, x) in self.groups.iter_mut().zip(chunks) {
-            *group = quantize_group(x);
-        }
+        quantize_groups(self.x, self.groups);
+    }
+}
+
+#[inline(always)]
+fn quantize_groups(x: &[f32], groups: &mut [Group]) {
+    let (chunks, _) = x.as_chunks::<GROUP>();
+    for (group, x) in groups.iter_mut().zip(chunks) {
+        *group = quantize_group(x);
     }
 }
 
@@ -72,6 +74,7 @@ fn quantize_group(x: &[f32; GROUP]) -> Group {
     }
     let scale = largest / 127.0;
     let per_level = 127.0 / largest;
+    // Loops, as what `map` calls is not inlined, and so not compiled for a back end's registers.
     let mut levels = [0i8; GROUP];
     for (level, x) in levels.iter_mut().zip(x) {
         *level = round_even(x * per_level);

@@ -73,7 +73,7 @@ impl Element for [f16; UNIT] {
     fn narrow(x: &[f32; UNIT], _: f32) -> Self {
         let mut halves = [f16::ZERO; UNIT];
         for (half, x) in halves.iter_mut().zip(x) {
-            *half = narrow(*x); // what `map` calls is not inlined, so no vectors come of it
+            *half = narrow(*x); // `map` would not be inlined, so no vectors would come of it
         }
         halves
     }

@@ -128,7 +128,7 @@ pub(super) mod tests {
     use super::*;
     use core::sync::atomic::{AtomicUsize, Ordering};
 
-    /// So many that call in another order, and some of them twice, and share whatever there is.
+    /// So many that call in another order, and some of them twice, and share what takes ten values.
     #[derive(Debug)]
     pub(in super::super) struct Backwards(pub(in super::super) usize);
 

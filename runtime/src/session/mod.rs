@@ -262,9 +262,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Of a prompt's parts but the last, whose answer nobody asks for: [`Feed::More`] is fed next. Neither the output head is computed then nor a policy asked, [`Step::Done`] names the last loop, and
-    /// [`logits`](Self::logits) and [`readout`](Self::readout) stay as they are. The cache is the same. Of a
-    /// generated token, or once a step was made, this changes nothing.
+    /// For all parts of a prompt but the last, once they are fed: nobody asks for their answer. Neither the
+    /// output head is computed then nor a policy asked, [`Step::Done`] names the last loop, and
+    /// [`logits`](Self::logits) and [`readout`](Self::readout) stay as they are. The cache is the same. For a
+    /// generated token, or after a step, this changes nothing.
     pub fn skip_answer(&mut self) {
         if self.feed != Feed::Generated && self.phase == (Phase::Layer { t: 0, layer: 0 }) {
             self.answer = Some(Depth { loops: self.settings.max_loops, reason: Reason::Fixed });

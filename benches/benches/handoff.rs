@@ -48,7 +48,7 @@ impl Workers for Always {
     }
 
     fn smallest_piece(&self) -> SmallestPiece {
-        SmallestPiece { matrix: 1, attention: 1, values: 1 }
+        SmallestPiece { matrix: 1, attention: 1, groups: 1, silu: 1 }
     }
 }
 
@@ -219,6 +219,7 @@ fn elementwise(criterion: &mut Criterion) {
                 black_box(groups.iter().step_by(2).fold(0, |all, group| all ^ group.sums[0]));
             });
             table.row(&mut group, (format!("SiLU {backend}"), log), &two, |workers| {
+                // By this thread, so whatever the other one has comes from there: in a model that is half.
                 gate.copy_from_slice(black_box(&x));
                 swiglu(backend, workers, &mut gate, black_box(&up));
                 black_box(gate.iter().step_by(16).fold(0, |all, x| all ^ x.to_bits()));

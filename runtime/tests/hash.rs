@@ -35,7 +35,7 @@ impl Workers for Threads {
     }
 
     fn smallest_piece(&self) -> SmallestPiece {
-        SmallestPiece { matrix: 1, attention: 1, values: 1 }
+        SmallestPiece { matrix: 1, attention: 1, groups: 1, silu: 1 }
     }
 }
 

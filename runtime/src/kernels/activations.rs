@@ -33,7 +33,7 @@ pub fn quantize(x: &[f32], groups: &mut [Group]) {
 
 /// [`quantize`], by several threads and with a back end's registers.
 pub fn quantize_with(backend: Backend, workers: &dyn Workers, x: &[f32], groups: &mut [Group]) {
-    share(workers, groups, GROUP, &|first, groups| {
+    share(workers, groups, |smallest| smallest.groups, &|first, groups| {
         backend.run(Quantize { x: x.get(first * GROUP..).unwrap_or_default(), groups });
     });
 }

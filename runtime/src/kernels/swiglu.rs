@@ -7,7 +7,7 @@ use super::workers::{Workers, share};
 
 /// `gate[i] = silu(gate[i]) * up[i]`.
 pub fn swiglu(backend: Backend, workers: &dyn Workers, gate: &mut [f32], up: &[f32]) {
-    share(workers, gate, 1, &|first, gate| {
+    share(workers, gate, |smallest| smallest.silu, &|first, gate| {
         let up = up.get(first..).unwrap_or_default();
         backend.run(Swiglu { up: up.get(..gate.len()).unwrap_or(up), gate });
     });

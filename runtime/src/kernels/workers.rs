@@ -26,13 +26,15 @@ pub struct SmallestPiece {
     pub matrix: usize,
     /// f32 products of attention.
     pub attention: usize,
-    /// Values that are quantized, or go through SiLU.
-    pub values: usize,
+    /// Groups of activations that are quantized.
+    pub groups: usize,
+    /// Values of SiLU.
+    pub silu: usize,
 }
 
 impl SmallestPiece {
     /// For threads that are awake, on a workstation: `README.md`, "Threads".
-    pub const MEASURED: Self = Self { matrix: 1 << 16, attention: 1 << 15, values: 1 << 13 };
+    pub const MEASURED: Self = Self { matrix: 1 << 16, attention: 1 << 15, groups: 1 << 7, silu: 1 << 16 };
 }
 
 /// Into how many pieces so much is divided, each of at least `smallest`.
@@ -65,19 +67,18 @@ pub(super) fn deal(workers: &dyn Workers, pieces: usize, work: &(dyn Fn(usize) +
 }
 
 /// Calls `work` with all of `places` in parts, each with the index of its first place: at most as many as there
-/// are workers, and none of which is worth less than the smallest piece of values, but the last one. A place is
-/// for so many `values`.
+/// are workers, and none but the last has fewer places than `smallest` says.
 #[allow(unsafe_code)] // threads write to different parts of one slice
 pub(super) fn share<T: Send>(
     workers: &dyn Workers,
     places: &mut [T],
-    values: usize,
+    smallest: impl Fn(SmallestPiece) -> usize,
     work: &(dyn Fn(usize, &mut [T]) + Sync),
 ) {
     if cfg!(ouro_size) {
         return work(0, places);
     }
-    let pieces = pieces(workers, places.len().saturating_mul(values), workers.smallest_piece().values);
+    let pieces = pieces(workers, places.len(), smallest(workers.smallest_piece()));
     let part = places.len().div_ceil(pieces.max(1)).max(1);
     let parts = Parts(places, PhantomData);
     deal(workers, pieces, &|piece| {
@@ -128,7 +129,7 @@ pub(super) mod tests {
     use super::*;
     use core::sync::atomic::{AtomicUsize, Ordering};
 
-    /// So many that call in another order, and some of them twice, and share what takes ten values.
+    /// So many that call in another order, and some of them twice, and share what has ten places.
     #[derive(Debug)]
     pub(in super::super) struct Backwards(pub(in super::super) usize);
 
@@ -142,7 +143,7 @@ pub(super) mod tests {
         }
 
         fn smallest_piece(&self) -> SmallestPiece {
-            SmallestPiece { matrix: 1, attention: 1, values: 10 }
+            SmallestPiece { matrix: 1, attention: 1, groups: 1, silu: 10 }
         }
     }
 
@@ -150,20 +151,18 @@ pub(super) mod tests {
     fn each_place_is_in_one_part() {
         for workers in [0, 1, 2, 3, 7] {
             for len in [0, 1, 9, 10, 19, 20, 64, 71] {
-                for values in [1, 2] {
-                    let mut places = std::vec![0; len];
-                    let parts = AtomicUsize::new(0);
-                    share(&Backwards(workers), &mut places, values, &|first, part| {
-                        parts.fetch_add(1, Ordering::Relaxed);
-                        assert!(part.len() * values >= 10 || first + part.len() == len);
-                        for (i, place) in part.iter_mut().enumerate() {
-                            *place += first + i + 1;
-                        }
-                    });
-                    let expected: std::vec::Vec<_> = (1..=len).collect();
-                    assert_eq!(places, expected, "{workers} workers, {len} places");
-                    assert_eq!(parts.into_inner(), (len * values / 10).clamp(1, workers.max(1)));
-                }
+                let mut places = std::vec![0; len];
+                let parts = AtomicUsize::new(0);
+                share(&Backwards(workers), &mut places, |smallest| smallest.silu, &|first, part| {
+                    parts.fetch_add(1, Ordering::Relaxed);
+                    assert!(part.len() >= 10 || first + part.len() == len);
+                    for (i, place) in part.iter_mut().enumerate() {
+                        *place += first + i + 1;
+                    }
+                });
+                let expected: std::vec::Vec<_> = (1..=len).collect();
+                assert_eq!(places, expected, "{workers} workers, {len} places");
+                assert_eq!(parts.into_inner(), (len / 10).clamp(1, workers.max(1)));
             }
         }
     }

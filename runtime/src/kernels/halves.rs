@@ -44,6 +44,9 @@ pub(crate) trait Halves: Copy {
     fn sums(self, [a, b, c, d]: [Self::Lanes; 4]) -> [f32; 4] {
         [self.sum(a), self.sum(b), self.sum(c), self.sum(d)]
     }
+
+    /// Does work in a function of its own, for the same instructions: what is large compiles faster in pieces.
+    fn call<P: Portable>(self, work: P);
 }
 
 /// Work in portable code, without branches in its inner loops and with all sums in a fixed order:
@@ -111,6 +114,11 @@ impl Halves for Software {
     #[inline(always)]
     fn sum(self, lanes: [f32; LANES]) -> f32 {
         pairwise(lanes)
+    }
+
+    #[inline(never)]
+    fn call<P: Portable>(self, work: P) {
+        work.run(self);
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Body {
     pub(crate) text: Utf8Stream,
     /// How deep the last token fed ran.
     pub(crate) answer: Option<Depth>,
+    /// Whether what is in flight will have no answer.
+    pub(crate) skips: bool,
 }
 
 /// Numbers that memory hardly holds by chance.

@@ -220,7 +220,8 @@ unsafe fn carve(source: Source, settings: &Settings, place: *mut Place, size: us
     let symbols = arena.take(settings.word_symbols())?;
     let policy = settings.policy(model)?;
     let ends = ends(tokenizer.as_ref().ok());
-    Ok(Body { medium, tokenizer, session, policy, ends, symbols, text: Utf8Stream::new(), answer: None })
+    let text = Utf8Stream::new();
+    Ok(Body { medium, tokenizer, session, policy, ends, symbols, text, answer: None, skips: false })
 }
 
 /// What [`carve`] takes.

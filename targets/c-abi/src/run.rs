@@ -17,7 +17,8 @@ pub enum FeedChoice {
     Prompt = 0,
     /// One generated token, which stops where the exit policy or the budget says.
     Generated = 1,
-    /// More of the prompt that was fed last: as a prompt, but the time of its answer runs on.
+    /// More of the prompt that was fed last: as a prompt, but the time of its answer runs on. Parts before
+    /// the last need no answer: `ouro_skip_answer`.
     More = 2,
 }
 
@@ -123,9 +124,25 @@ pub unsafe extern "C" fn ouro_feed(handle: *mut Ouro, ids: *const u32, count: us
             };
             body.session.feed(ids, feed)?;
             body.answer = None;
+            body.skips = false;
             if feed == Feed::Prompt {
                 body.text = Utf8Stream::new();
             }
+            Ok(())
+        })
+    }
+}
+
+/// Says that nobody will ask for the answer to what was just fed. For all parts of a prompt but the last: the
+/// output head, often as much work as a loop, is not computed for them then, and `ouro_answer` and
+/// `ouro_logits` give OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, or after a step,
+/// this changes nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ouro_skip_answer(handle: *mut Ouro) -> Status {
+    // SAFETY: as the header asks.
+    unsafe {
+        handle::with(handle, |body| {
+            body.skips |= body.session.skip_answer();
             Ok(())
         })
     }
@@ -141,13 +158,13 @@ pub unsafe extern "C" fn ouro_step(handle: *mut Ouro, progress: *mut Progress) -
     unsafe {
         handle::with(handle, |body| {
             pointer::check(progress, 1, "progress")?;
-            let Body { medium, session, policy, answer, .. } = body;
+            let Body { medium, session, policy, answer, skips, .. } = body;
             let (kind, loops, layer) = match session.step(medium, policy)? {
                 Step::Layer { loops, layer } => (StepKind::Layer, loops, layer),
                 Step::Loop { loops } => (StepKind::Loop, loops, 0),
                 Step::Head { loops } => (StepKind::Head, loops, 0),
                 Step::Done(depth) => {
-                    *answer = Some(depth);
+                    *answer = Some(depth).filter(|_| !*skips);
                     (StepKind::Done, depth.loops, 0)
                 }
             };

@@ -163,6 +163,7 @@ static void pointers_and_lengths(struct fixture *f) {
         expect("end: handle", ouro_end_text(h, text, 16, &count), refusal[i]);
         expect("explain: handle", ouro_explain(h, text, 16, &count), refusal[i]);
         expect("feed: handle", ouro_feed(h, ids, 3, OURO_INPUT_PROMPT), refusal[i]);
+        expect("skip: handle", ouro_skip_answer(h), refusal[i]);
         expect("step: handle", ouro_step(h, &progress), refusal[i]);
         expect("answer: handle", ouro_answer(h, &token), refusal[i]);
         expect("logits: handle", ouro_logits(h, &found, &count), refusal[i]);
@@ -283,6 +284,30 @@ static void settings_out_of_range(struct fixture *f) {
         expect("run", run(f->handle, &token), OURO_STATUS_OK);
     }
     expect("beyond the context", ouro_feed(f->handle, ids, 1, OURO_INPUT_GENERATED), OURO_STATUS_CONTEXT);
+}
+
+/* Nobody asks for the answers to parts before the last, and what comes later is the same. */
+static void parts_without_an_answer(struct fixture *f) {
+    static const uint32_t ids[5] = {5, 40, 7, 9, 3};
+    ouro_token token[2];
+    const float *logits;
+    size_t count;
+    for (int skips = 0; skips < 2; skips++) {
+        open_again(f);
+        expect("the first part", ouro_feed(f->handle, ids, 3, OURO_INPUT_PROMPT), OURO_STATUS_OK);
+        if (skips) {
+            expect("skip", ouro_skip_answer(f->handle), OURO_STATUS_OK);
+        }
+        ouro_status asked = skips ? OURO_STATUS_NOTHING_IN_FLIGHT : OURO_STATUS_OK;
+        expect("an answer", run(f->handle, &token[skips]), asked);
+        expect("logits", ouro_logits(f->handle, &logits, &count), asked);
+        expect("the last part", ouro_feed(f->handle, ids + 3, 2, OURO_INPUT_MORE), OURO_STATUS_OK);
+        expect("its answer", run(f->handle, &token[skips]), OURO_STATUS_OK);
+        expect("a token", ouro_feed(f->handle, &token[skips].id, 1, OURO_INPUT_GENERATED), OURO_STATUS_OK);
+        expect("a token's is not skipped", ouro_skip_answer(f->handle), OURO_STATUS_OK);
+        expect("the next", run(f->handle, &token[skips]), OURO_STATUS_OK);
+    }
+    expect_true("the same token", token[0].id == token[1].id && token[0].loops == token[1].loops);
 }
 
 static ouro_status open_copy(struct fixture *f, const unsigned char *bytes, size_t len) {
@@ -517,6 +542,7 @@ int bad_input(const unsigned char *model, size_t len, unsigned char *copy, unsig
     memory_to_the_byte(&f);
     pointers_and_lengths(&f);
     settings_out_of_range(&f);
+    parts_without_an_answer(&f);
     open_again(&f);
     failing_flash(&f, model);
     out_of_time(&f);

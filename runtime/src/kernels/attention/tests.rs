@@ -169,6 +169,10 @@ impl Halves for Compact {
     fn sum(self, lanes: [f32; LANES]) -> f32 {
         Software.sum(lanes)
     }
+
+    fn call<P: Portable>(self, work: P) {
+        work.run(self);
+    }
 }
 
 /// As many workers as asked for, each piece on its own thread, the last one first.

@@ -6,7 +6,7 @@
 
 use super::{BLOCK, Heads, Job, TILE, quotient, remainder};
 use crate::kernels::elements::{Source, UNIT};
-use crate::kernels::halves::{Halves, LANES};
+use crate::kernels::halves::{Halves, LANES, Portable};
 use crate::kernels::math::exp;
 use crate::kernels::reduce::{larger, largest};
 use crate::kv::{KvCache, Run, padded, unit_of, with_element};
@@ -87,7 +87,9 @@ impl<'a> Tile<'a> {
             if H::COMPACT {
                 self.scores(halves, queries.clone(), at, keys);
             } else {
-                with_element!(keys.element, E => self.scores(halves, queries.clone(), at, keys.rows::<E>()));
+                with_element!(keys.element, E => {
+                    halves.call(Scores { tile: self, queries: queries.clone(), at, keys: keys.rows::<E>() });
+                });
             }
             at += run.count;
         }
@@ -100,7 +102,9 @@ impl<'a> Tile<'a> {
             if H::COMPACT {
                 self.values(halves, queries.clone(), at, values);
             } else {
-                with_element!(values.element, E => self.values(halves, queries.clone(), at, values.rows::<E>()));
+                with_element!(values.element, E => {
+                    halves.call(Values { tile: self, queries: queries.clone(), at, values: values.rows::<E>() });
+                });
             }
             at += run.count;
         }
@@ -320,6 +324,36 @@ impl<'a> Tile<'a> {
         // SAFETY: `out` is as long as `q`, of which every query has `head_dim` values from `at` on;
         // nobody else computes this tile's queries, as `new` says, and the tile is borrowed.
         unsafe { core::slice::from_raw_parts_mut(self.job.out.add(at), self.job.heads.head_dim) }
+    }
+}
+
+/// [`Tile::scores`] as work.
+struct Scores<'t, 'a, S> {
+    tile: &'t mut Tile<'a>,
+    queries: Range<usize>,
+    at: usize,
+    keys: S,
+}
+
+impl<S: Source> Portable for Scores<'_, '_, S> {
+    #[inline(always)]
+    fn run<H: Halves>(self, halves: H) {
+        self.tile.scores(halves, self.queries, self.at, self.keys);
+    }
+}
+
+/// [`Tile::values`] as work.
+struct Values<'t, 'a, S> {
+    tile: &'t mut Tile<'a>,
+    queries: Range<usize>,
+    at: usize,
+    values: S,
+}
+
+impl<S: Source> Portable for Values<'_, '_, S> {
+    #[inline(always)]
+    fn run<H: Halves>(self, halves: H) {
+        self.tile.values(halves, self.queries, self.at, self.values);
     }
 }
 

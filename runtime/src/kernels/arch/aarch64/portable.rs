@@ -9,6 +9,7 @@ use half::f16;
 ///
 /// # Safety
 /// The CPU has the instructions.
+#[inline(never)]
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn neon<P: Portable>(work: P) {
     work.run(Quads(()));
@@ -119,6 +120,12 @@ impl Halves for Quads {
             let one = vpaddq_f32(two(four[0], four[1]), two(four[2], four[3]));
             core::mem::transmute::<float32x4_t, [f32; 4]>(one)
         }
+    }
+
+    #[inline(always)]
+    fn call<P: Portable>(self, work: P) {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { neon(work) };
     }
 }
 

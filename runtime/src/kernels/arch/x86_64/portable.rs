@@ -8,6 +8,7 @@ use half::f16;
 ///
 /// # Safety
 /// The CPU has the instructions.
+#[inline(never)]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) unsafe fn avx2<P: Portable>(work: P) {
     work.run(Ymm(()));
@@ -17,6 +18,7 @@ pub(super) unsafe fn avx2<P: Portable>(work: P) {
 ///
 /// # Safety
 /// The CPU has the instructions.
+#[inline(never)]
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) unsafe fn avx512<P: Portable>(work: P) {
     work.run(Zmm(()));
@@ -119,6 +121,12 @@ impl Halves for Ymm {
             core::mem::transmute::<__m128, [f32; 4]>(_mm_permute_ps::<0b11_01_10_00>(acbd))
         }
     }
+
+    #[inline(always)]
+    fn call<P: Portable>(self, work: P) {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { avx2(work) };
+    }
 }
 
 /// Sixteen values in a register. Exists only where [`avx512`] made it.
@@ -210,5 +218,11 @@ impl Halves for Zmm {
             let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one));
             core::mem::transmute::<__m128, [f32; 4]>(sums)
         }
+    }
+
+    #[inline(always)]
+    fn call<P: Portable>(self, work: P) {
+        // SAFETY: whoever has a value of this type has the instructions.
+        unsafe { avx512(work) };
     }
 }

@@ -10,6 +10,7 @@ use ouro_tests::{run_command, smollm2, worst};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::fs;
+use std::path::Path;
 use xtask::build::repository;
 
 #[derive(Deserialize)]
@@ -94,18 +95,24 @@ fn log_probability(logits: &[f32], id: u32) -> f64 {
 #[test]
 fn greedy_continuations_are_exact() {
     let Some(path) = smollm2() else { return };
-    let Loaded { mut store, model, .. } = load(&path);
     let text = fs::read_to_string(golden("smollm2/greedy.json")).unwrap();
     let Greedy { greedy: cases } = serde_json::from_str(&text).unwrap();
-    for Continuation { name, prompt_ids, exact_ids, exact_margin } in cases {
-        let settings = settings(prompt_ids.len() + exact_ids.len(), prompt_ids.len());
-        let mut session = session(model, settings);
-        let count = exact_ids.len();
-        let turn = greedy(&mut session, &mut store, &FixedDepth, &prompt_ids, count).unwrap();
-        let until_tie = exact_margin.iter().position(|margin| *margin < TIE).unwrap_or(count);
-        assert_eq!(turn.tokens[..until_tie], exact_ids[..until_tie], "{name}");
-        println!("{name}: {until_tie} of {count} tokens identical");
-    }
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| continuation_is_exact(&path, case));
+        }
+    });
+}
+
+fn continuation_is_exact(path: &Path, case: Continuation) {
+    let Continuation { name, prompt_ids, exact_ids, exact_margin } = case;
+    let Loaded { mut store, model, .. } = load(path);
+    let mut session = session(model, settings(prompt_ids.len() + exact_ids.len(), prompt_ids.len()));
+    let count = exact_ids.len();
+    let turn = greedy(&mut session, &mut store, &FixedDepth, &prompt_ids, count).unwrap();
+    let until_tie = exact_margin.iter().position(|margin| *margin < TIE).unwrap_or(count);
+    assert_eq!(turn.tokens[..until_tie], exact_ids[..until_tie], "{name}");
+    println!("{name}: {until_tie} of {count} tokens identical");
 }
 
 /// The question that README asks on the command line, and the answer that it gives.

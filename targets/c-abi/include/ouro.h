@@ -352,7 +352,8 @@ enum ouro_input
      */
     OURO_INPUT_GENERATED = 1,
     /**
-     * More of the prompt that was fed last: as a prompt, but the time of its answer runs on.
+     * More of the prompt that was fed last: as a prompt, but the time of its answer runs on. Parts before
+     * the last need no answer: `ouro_skip_answer`.
      */
     OURO_INPUT_MORE = 2,
 };
@@ -957,6 +958,13 @@ ouro_status ouro_explain(const struct ouro *handle,
  * and that is how a prompt or a token is given up.
  */
 ouro_status ouro_feed(struct ouro *handle, const uint32_t *ids, size_t count, uint32_t feed);
+
+/**
+ * Says that nobody will ask for the answer to what was just fed. For all parts of a prompt but the last: the
+ * output head is not computed for them then, and `ouro_answer` and `ouro_logits` give
+ * OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, or after a step, this changes nothing.
+ */
+ouro_status ouro_skip_answer(struct ouro *handle);
 
 /**
  * Does one bounded piece of work on what is in flight, one layer of one loop at most, and returns:

@@ -134,9 +134,8 @@ pub unsafe extern "C" fn ouro_feed(handle: *mut Ouro, ids: *const u32, count: us
 }
 
 /// Says that nobody will ask for the answer to what was just fed. For all parts of a prompt but the last: the
-/// output head, often as much work as a loop, is not computed for them then, and `ouro_answer` and
-/// `ouro_logits` give OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, or after a step,
-/// this changes nothing.
+/// output head is not computed for them then, and `ouro_answer` and `ouro_logits` give
+/// OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, or after a step, this changes nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ouro_skip_answer(handle: *mut Ouro) -> Status {
     // SAFETY: as the header asks.

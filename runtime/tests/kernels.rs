@@ -7,6 +7,7 @@ use ouro_runtime::kernels::activations::{GROUP, Group, quantize};
 use ouro_runtime::kernels::reference::WeightRows;
 use ouro_runtime::kernels::{Alone, Backend, NoBackend, Workers, matmul_groups, scalar};
 use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
 
 /// A small generator (splitmix64), the same on every machine.
 struct Random(u64);
@@ -246,6 +247,22 @@ fn every_back_end_is_the_definition() {
                 check(format, Fill::Plausible, (17, blocks.max(1) * block, count), seed);
             }
         }
+    }
+}
+
+/// Other shapes and weights in every run. `OURO_SEED` repeats those of a failure, which tells it.
+#[test]
+fn shapes_and_weights_drawn_anew() {
+    let given = std::env::var("OURO_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = given.unwrap_or_else(|| RandomState::new().hash_one("kernels"));
+    println!("OURO_SEED={seed}");
+    let mut random = Random::new(seed);
+    for _ in 0..60 {
+        let format = formats()[random.below(formats().len())];
+        let fill = [Fill::Plausible, Fill::Anything][random.below(2)];
+        let blocks = 1 + random.below(1100 / format.block_len());
+        let shape = (1 + random.below(70), blocks * format.block_len(), 1 + random.below(20));
+        check(format, fill, shape, random.0);
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) trait Halves: Copy {
         [self.sum(a), self.sum(b), self.sum(c), self.sum(d)]
     }
 
-    /// Does work in a function of its own, for the same instructions: what is large compiles faster in pieces.
+    /// Does work in a function of its own, with the same instruction set: what is large compiles faster in pieces.
     fn call<P: Portable>(self, work: P);
 }
 

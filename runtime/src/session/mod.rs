@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
     /// For all parts of a prompt but the last, once they are fed: nobody asks for their answer. Neither the
     /// output head is computed then nor a policy asked, [`Step::Done`] names the last loop, and
     /// [`logits`](Self::logits) and [`readout`](Self::readout) stay as they are. The cache is the same. For a
-    /// generated token, or after a step, this changes nothing. Says whether there will be no answer.
+    /// generated token, after a step, or with nothing in flight, this changes nothing. Whether it did.
     pub fn skip_answer(&mut self) -> bool {
         let skips = self.feed != Feed::Generated && self.phase == (Phase::Layer { t: 0, layer: 0 });
         if skips {

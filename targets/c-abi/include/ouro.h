@@ -962,7 +962,8 @@ ouro_status ouro_feed(struct ouro *handle, const uint32_t *ids, size_t count, ui
 /**
  * Says that nobody will ask for the answer to what was just fed. For all parts of a prompt but the last: the
  * output head is not computed for them then, and `ouro_answer` and `ouro_logits` give
- * OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, or after a step, this changes nothing.
+ * OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, after a step, or with nothing in flight,
+ * this changes nothing.
  */
 ouro_status ouro_skip_answer(struct ouro *handle);
 

@@ -46,7 +46,7 @@ pub(crate) struct Body {
     pub(crate) text: Utf8Stream,
     /// How deep the last token fed ran.
     pub(crate) answer: Option<Depth>,
-    /// Whether what is in flight will have no answer.
+    /// Whether what was fed last has no answer.
     pub(crate) skips: bool,
 }
 

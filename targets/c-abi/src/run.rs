@@ -135,7 +135,8 @@ pub unsafe extern "C" fn ouro_feed(handle: *mut Ouro, ids: *const u32, count: us
 
 /// Says that nobody will ask for the answer to what was just fed. For all parts of a prompt but the last: the
 /// output head is not computed for them then, and `ouro_answer` and `ouro_logits` give
-/// OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, or after a step, this changes nothing.
+/// OURO_STATUS_NOTHING_IN_FLIGHT after them. For a generated token, after a step, or with nothing in flight,
+/// this changes nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ouro_skip_answer(handle: *mut Ouro) -> Status {
     // SAFETY: as the header asks.
@@ -219,6 +220,7 @@ pub unsafe extern "C" fn ouro_clear(handle: *mut Ouro) -> Status {
         handle::with(handle, |body| {
             body.session.clear();
             body.answer = None;
+            body.skips = false;
             body.text = Utf8Stream::new();
             Ok(())
         })

@@ -290,6 +290,7 @@ static void settings_out_of_range(struct fixture *f) {
 static void parts_without_an_answer(struct fixture *f) {
     static const uint32_t ids[5] = {5, 40, 7, 9, 3};
     ouro_token answer[2], token[2];
+    ouro_counters_t counters[2];
     const float *logits;
     size_t count;
     for (int skips = 0; skips < 2; skips++) {
@@ -301,6 +302,7 @@ static void parts_without_an_answer(struct fixture *f) {
         ouro_status asked = skips ? OURO_STATUS_NOTHING_IN_FLIGHT : OURO_STATUS_OK;
         expect("an answer", run(f->handle, &answer[skips]), asked);
         expect("logits", ouro_logits(f->handle, &logits, &count), asked);
+        expect("counters", ouro_counters(f->handle, &counters[skips]), OURO_STATUS_OK);
         expect("the last part", ouro_feed(f->handle, ids + 3, 2, OURO_INPUT_MORE), OURO_STATUS_OK);
         expect("its answer", run(f->handle, &answer[skips]), OURO_STATUS_OK);
         expect("nothing is in flight", ouro_skip_answer(f->handle), OURO_STATUS_OK);
@@ -309,6 +311,7 @@ static void parts_without_an_answer(struct fixture *f) {
         expect("a token's is not skipped", ouro_skip_answer(f->handle), OURO_STATUS_OK);
         expect("the next", run(f->handle, &token[skips]), OURO_STATUS_OK);
     }
+    expect_true("no output head", counters[1].macs < counters[0].macs && counters[1].passes == counters[0].passes);
     expect_true("the same answer", answer[0].id == answer[1].id && answer[0].loops == answer[1].loops);
     expect_true("the same token", token[0].id == token[1].id && token[0].loops == token[1].loops);
 }
